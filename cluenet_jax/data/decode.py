@@ -1,0 +1,51 @@
+"""From the bytes of a picture file to RGB."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cluenet_jax.errors import ImageError
+
+# Pictures above this are refused before they are unpacked (decompression bombs).
+MAX_PIXELS = 178_956_970
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+def decode_image(data: bytes, name: str = "image") -> Image.Image:
+    """Decodes a picture of any format and mode that Pillow reads.
+
+    Grey, palette, CMYK and alpha become plain RGB (alpha is dropped, as the
+    field does), 16-bit grey is scaled to 8 bits, an EXIF rotation is applied.
+
+    Args:
+      data: The file's bytes.
+      name: What to call the picture in an error.
+
+    Returns:
+      A Pillow image of mode RGB.
+
+    Raises:
+      ImageError: Not a picture, cut short, or above `MAX_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at half of its own bound; ours is checked below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    f"{name}: {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read."
+                )
+            image = ImageOps.exif_transpose(image)
+            if image.mode in _SIXTEEN_BIT:
+                # `convert` would clip at 255 instead of scaling.
+                grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
+                image = Image.fromarray(grey.astype(np.uint8))
+            return image.convert("RGB")
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever they meet.
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{name}: not a readable picture ({reason}).") from error

@@ -1,0 +1,181 @@
+"""From a source of pictures to batches, with Grain.
+
+The order is a pure function of the seed: batch k of a run is the same rows in
+the same order for any number of processes and workers. So the position to go
+on from is the number of steps taken, and nothing else needs saving.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from cluenet_jax.data.decode import decode_image
+from cluenet_jax.data.host_augment import (
+    color_jitter,
+    random_resized_crop,
+    resize,
+    resize_and_center_crop,
+)
+from cluenet_jax.data.sources import Source
+from cluenet_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _PrepareForTraining:
+    """Decodes and augments a record; a class so that worker processes can receive it."""
+
+    image_size: int
+    interpolation: str
+    area: tuple[float, float]
+    jitter: tuple[float, float, float, float]
+
+    def __call__(self, record: dict, rng: np.random.Generator) -> dict:
+        image = decode_image(record["image"], record["name"])
+        if any(self.area):
+            image = random_resized_crop(
+                image, self.image_size, rng, self.area, interpolation=self.interpolation
+            )
+        else:
+            image = resize(image, self.image_size, self.interpolation)
+        if any(self.jitter):
+            image = color_jitter(image, rng, *self.jitter)
+        return {"image": np.asarray(image), "label": np.int32(record["label"])}
+
+
+def prepare_for_test(image: Image.Image, data: ml_collections.ConfigDict) -> np.ndarray:
+    """A picture as networks see it in a test.
+
+    Args:
+      image: RGB, any size.
+      data: `config.data`: `image_size`, `test_resize` and `interpolation`.
+
+    Returns:
+      uint8 `[image_size, image_size, 3]`.
+    """
+    if data.test_resize:
+        image = resize_and_center_crop(
+            image, data.test_resize, data.image_size, data.interpolation
+        )
+    return np.asarray(resize(image, data.image_size, data.interpolation))
+
+
+def train_batches(
+    source: Source,
+    data: ml_collections.ConfigDict,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Endless shuffled, augmented batches of this process.
+
+    Each pass over the data has an order of its own and holds every example
+    once; a batch may straddle two passes.
+
+    Args:
+      source: Records of `image` (bytes), `label` and `name`.
+      data: `config.data`.
+      batch_size: Over all processes.
+      seed: Of order and augmentation.
+      start_step: Batches to leave out: where an interrupted run goes on.
+      process_index, process_count: This process takes the rows
+        `process_index * b .. (process_index + 1) * b` of each batch.
+
+    Yields:
+      `image` uint8 `[b, S, S, 3]` and `label` int32 `[b]`, b = batch_size / process_count.
+
+    Raises:
+      UserError: The batch does not divide over the processes.
+      ImageError: A picture cannot be read.
+    """
+    import grain  # Takes a second to import.
+
+    rows = _rows_per_process(batch_size, process_count)
+    prepare = _PrepareForTraining(
+        data.image_size,
+        data.augment.interpolation,
+        tuple(data.augment.resized_crop_area),
+        tuple(data.augment.color_jitter),
+    )
+    # Augmented before the rows are dealt out, so that draws depend on the global
+    # position alone; lazily, so that each process works on its own rows only.
+    stream = (
+        grain.MapDataset.source(source)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(prepare)
+        .batch(rows)
+        .slice(slice(start_step * process_count + process_index, None, process_count))
+    )
+    workers = os.cpu_count() if data.workers == -1 else data.workers
+    if not workers:
+        return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=2 * os.cpu_count())))
+    _parse_flags()
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=1)).mp_prefetch(options))
+
+
+def eval_batches(
+    source: Source,
+    data: ml_collections.ConfigDict,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every example once, in order; the last batch is padded and masked.
+
+    Args:
+      source: Records of `image` (bytes), `label` and `name`.
+      data: `config.data`.
+      batch_size: Over all processes, which all get the same number of batches.
+      process_index, process_count: As in `train_batches`.
+
+    Yields:
+      `image` uint8 `[b, S, S, 3]`, `label` int32 `[b]`, `mask` bool `[b]`, False for padding.
+    """
+    import grain
+
+    rows = _rows_per_process(batch_size, process_count)
+
+    def prepare(index: int) -> dict:
+        if index >= len(source):
+            black = np.zeros((data.image_size, data.image_size, 3), np.uint8)
+            return {"image": black, "label": np.int32(0), "mask": np.bool_(False)}
+        record = source[index]
+        image = prepare_for_test(decode_image(record["image"], record["name"]), data)
+        return {"image": image, "label": np.int32(record["label"]), "mask": np.bool_(True)}
+
+    padded = -(-len(source) // batch_size) * batch_size
+    batches = (
+        grain.MapDataset.range(padded)
+        .map(prepare)
+        .batch(rows)
+        .slice(slice(process_index, None, process_count))
+    )
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2 * os.cpu_count())))
+
+
+def _rows_per_process(batch_size: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise UserError(
+            f"A batch of {batch_size} does not divide over {process_count} processes."
+        )
+    return batch_size // process_count
+
+
+def _parse_flags() -> None:
+    """Grain's workers read absl's flags, which only `app.run` parses."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

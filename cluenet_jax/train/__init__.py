@@ -1,0 +1,1 @@
+"""Training: optimiser, state, jitted steps, checkpoints and the loop over them."""

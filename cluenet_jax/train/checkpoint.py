@@ -1,0 +1,187 @@
+"""Checkpoints: Orbax directories that describe themselves.
+
+A workdir's `checkpoints/` holds one directory per saved step, each with
+  `params`  the network's parameters, all that the tools read;
+  `train`   the rest of the training state (absent after a conversion);
+  `meta`    JSON: model, options, classes, normalisation, sizes, the whole
+            config, versions, and the scores at saving.
+Saving is asynchronous; a directory appears under its final name only when whole.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import orbax.checkpoint as ocp
+from etils import epath
+from flax import linen as nn
+from jax.sharding import Sharding
+
+from cluenet_jax.config import model_overrides
+from cluenet_jax.data import Dataset
+from cluenet_jax.errors import UserError
+from cluenet_jax.models import create_model
+from cluenet_jax.train.state import TrainState
+
+_PACKAGES = ("cluenet-jax", "jax", "flax", "optax", "orbax-checkpoint")
+FOLDER = "checkpoints"
+# The score by which the best checkpoint is chosen.
+BEST = "top1"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+      workdir: Any path etils knows, local or `gs://`.
+      keep_latest, keep_best: How many to keep, by step and by test accuracy.
+      read_only: Neither create nor clean up anything.
+    """
+
+    def __init__(
+        self,
+        workdir: str | epath.Path,
+        keep_latest: int = 1,
+        keep_best: int = 1,
+        read_only: bool = False,
+    ):
+        policies = ocp.checkpoint_managers
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: metrics[BEST],
+            n=keep_best,
+            keep_checkpoints_without_metrics=False,
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(keep_latest), best]
+            ),
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+        )
+        directory = epath.Path(workdir).absolute() / FOLDER
+        self._manager = ocp.CheckpointManager(directory, options=options)
+
+    def steps(self) -> list[int]:
+        """All complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The checkpoint of highest test accuracy (the newest of equals), None if none has one."""
+        scores = {step: self.meta(step)["scores"].get(BEST) for step in self.steps()}
+        known = [(score, step) for step, score in scores.items() if score is not None]
+        return max(known)[1] if known else None
+
+    def save(self, state: TrainState, meta: dict[str, Any], scores: dict[str, float]) -> None:
+        """Saves in the background; returns when the state may be changed."""
+        step = int(state.step)
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            train=ocp.args.StandardSave(_without_params(state)),
+            meta=ocp.args.JsonSave({**meta, "step": step, "scores": scores}),
+        )
+        self._manager.save(step, args=args, metrics=scores or None)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself."""
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args).meta
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The whole state at `step`, with the shapes and places of `like`."""
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(like.params),
+            train=ocp.args.StandardRestore(_without_params(like)),
+        )
+        restored = self._manager.restore(step, args=args)
+        return like.replace(params=restored.params, **restored.train)
+
+    def restore_params(self, step: int, like: Any) -> Any:
+        """The parameters alone, with the shapes and places of `like`."""
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
+        return self._manager.restore(step, args=args).params
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self._manager.close()
+
+
+def _without_params(state: TrainState) -> dict[str, Any]:
+    fields = [f.name for f in dataclasses.fields(state) if f.name != "params"]
+    return {name: getattr(state, name) for name in fields}
+
+
+def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """The part of a checkpoint's `meta` that stays the same during a run."""
+    return {
+        "model": config.model.name,
+        "options": model_overrides(config),
+        "class_names": list(dataset.class_names),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "image_size": config.data.image_size,
+        "config": config.to_dict(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A trained network: `model.apply({"params": params}, images)`."""
+
+    model: nn.Module
+    params: Any
+    meta: dict[str, Any]
+
+
+def load(path: str, sharding: Sharding | None = None) -> Loaded:
+    """Loads the network of a checkpoint.
+
+    Args:
+      path: A workdir (its best checkpoint is taken, or the latest if none was
+        evaluated) or the directory of one step, `WORKDIR/checkpoints/STEP`.
+      sharding: Where the parameters shall live; by default on one device.
+
+    Raises:
+      UserError: There is no checkpoint there, or none of that step.
+    """
+    workdir, step = epath.Path(path).absolute(), None
+    if workdir.name.isdigit() and workdir.parent.name == FOLDER:
+        workdir, step = workdir.parent.parent, int(workdir.name)
+    if not (workdir / FOLDER).exists():
+        raise UserError(
+            f"No checkpoint in {path}: expected the workdir of a run (with a folder "
+            f"`{FOLDER}` in it) or WORKDIR/{FOLDER}/STEP."
+        )
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        steps = checkpoints.steps()
+        if step is None and steps:
+            step = checkpoints.best_step() or steps[-1]
+        if step not in steps:
+            raise UserError(f"No complete checkpoint at {path}; steps there: {steps or 'none'}.")
+        meta = checkpoints.meta(step)
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["options"].items()}
+        model = create_model(meta["model"], len(meta["class_names"]), **options)
+        params = checkpoints.restore_params(step, _abstract_params(model, meta, sharding))
+    return Loaded(model, params, meta)
+
+
+def _abstract_params(model: nn.Module, meta: dict[str, Any], sharding: Sharding | None) -> Any:
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    size = meta["image_size"]
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), params
+    )

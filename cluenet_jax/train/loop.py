@@ -1,0 +1,253 @@
+"""The loop over steps: it schedules, the work is done elsewhere."""
+
+import contextlib
+import logging
+import time
+
+import jax
+import ml_collections
+from etils import epath
+
+from cluenet_jax.config import check_config, model_from_config
+from cluenet_jax.data import Dataset, eval_batches, load_dataset, train_batches
+from cluenet_jax.errors import UserError
+from cluenet_jax.train import checkpoint, sharding
+from cluenet_jax.train.clock import Clock
+from cluenet_jax.train.evaluate import evaluate
+from cluenet_jax.train.optim import learning_rate, make_optimizer
+from cluenet_jax.train.report import Report
+from cluenet_jax.train.state import TrainState, create_state, zero_totals
+from cluenet_jax.train.steps import make_eval_step, make_train_step
+
+_LOG = logging.getLogger(__name__)
+# Sections that must not change when a run goes on.
+_FIXED = ("seed", "model", "data", "optim")
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
+    """Trains to the end of the configured epochs, going on from where `workdir` stands.
+
+    Args:
+      config: Of `cluenet_jax.config.default_config`, with a recipe's values.
+      workdir: Checkpoints, metrics and the config go here; local or `gs://`.
+
+    Returns:
+      The last scores on the test set: `loss`, `top1`, `top3`, `top5`, `count`.
+
+    Raises:
+      UserError: The config cannot run, data is missing, or `workdir` holds
+        another run.
+    """
+    check_config(config, jax.device_count())
+    data = config.data
+    dataset = load_dataset(data.name, data.dir, data.train_split, data.test_split)
+    clock = Clock(len(dataset.train), config.optim.batch_size)
+    total_steps = config.train.max_steps or clock.steps(config.optim.epochs)
+
+    mesh = sharding.make_mesh()
+    model = model_from_config(config, dataset.num_classes)
+    schedule = learning_rate(config.optim, clock)
+    optimizer = make_optimizer(config.optim, schedule)
+    everywhere = sharding.replicated(mesh)
+    train_step = jax.jit(
+        make_train_step(model, optimizer, schedule, config, dataset),
+        donate_argnums=0,
+        out_shardings=everywhere,
+    )
+    eval_step = jax.jit(make_eval_step(model, dataset), out_shardings=everywhere)
+    state = create_state(model, optimizer, data.image_size, config.seed, everywhere)
+
+    workdir = epath.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints = checkpoint.Checkpoints(
+        workdir, config.train.keep_latest, config.train.keep_best
+    )
+    meta = checkpoint.describe(config, dataset)
+    state, scores = _resume(checkpoints, state, meta, workdir)
+    start_step = int(state.step)
+    _log_start(config, dataset, state, start_step, total_steps)
+
+    report = Report(workdir, start_step, total_steps, active=jax.process_index() == 0)
+    batches = train_batches(
+        dataset.train,
+        data,
+        batch_size=config.optim.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    watch = _Stopwatch(config.optim.batch_size)
+    pending = None
+    with contextlib.closing(checkpoints), contextlib.closing(report):
+        for step in range(start_step + 1, total_steps + 1):
+            batch = sharding.to_devices(next(batches), mesh)
+            state, metrics = train_step(state, batch)
+            # The device works on this step while the metrics of an earlier one are read.
+            if pending:
+                _write_step(report, *pending, watch)
+                pending = None
+            else:
+                report.step()
+            if step % config.train.log_every == 0:
+                pending = (step, metrics)
+
+            last = step == total_steps
+            if last or clock.passes(step, 1.0):
+                state = _write_epoch(report, clock, step, state, everywhere)
+            tested = last or clock.passes(step, config.train.eval_every)
+            if tested:
+                scores = evaluate(eval_step, state.params, _test_batches(dataset, config), mesh)
+                report.write(step, **{f"test/{k}": v for k, v in scores.items()})
+                report.say(_summary(clock, step, scores))
+                watch.restart()
+            if tested or clock.passes(step, config.train.checkpoint_every):
+                checkpoints.save(state, meta, scores if tested else {})
+        if pending:
+            _write_step(report, *pending, watch)
+    return scores
+
+
+def evaluate_checkpoint(config: ml_collections.ConfigDict, path: str) -> dict[str, float]:
+    """Scores of a checkpoint on the test set of `config.data`.
+
+    Raises:
+      UserError: No checkpoint there, or its classes are not the data's.
+    """
+    check_config(config, jax.device_count())
+    mesh = sharding.make_mesh()
+    loaded = checkpoint.load(path, sharding.replicated(mesh))
+    data = config.data
+    dataset = load_dataset(data.name, data.dir, data.train_split, data.test_split)
+    if list(dataset.class_names) != loaded.meta["class_names"]:
+        raise UserError(
+            f"The checkpoint {path} knows {len(loaded.meta['class_names'])} classes "
+            f"({', '.join(loaded.meta['class_names'][:3])}, ...); {data.name} has "
+            f"{dataset.num_classes} ({', '.join(dataset.class_names[:3])}, ...)."
+        )
+    eval_step = jax.jit(
+        make_eval_step(loaded.model, dataset), out_shardings=sharding.replicated(mesh)
+    )
+    return evaluate(eval_step, loaded.params, _test_batches(dataset, config), mesh)
+
+
+def _test_batches(dataset: Dataset, config: ml_collections.ConfigDict):
+    return eval_batches(
+        dataset.test,
+        config.data,
+        batch_size=config.eval.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _resume(
+    checkpoints: checkpoint.Checkpoints, state: TrainState, meta: dict, workdir: epath.Path
+) -> tuple[TrainState, dict[str, float]]:
+    """The latest checkpoint of the workdir, or the given first state."""
+    steps = checkpoints.steps()
+    if not steps:
+        return state, {}
+    saved = checkpoints.meta(steps[-1])
+    ours, theirs = _settings(meta), _settings(saved)
+    changed = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    if changed:
+        lines = [f"  {k}: {theirs.get(k)!r} there, {ours.get(k)!r} now" for k in changed]
+        raise UserError(
+            f"{workdir} holds a run with other settings; give another --workdir, or the same "
+            "settings to go on with it. Different are:\n" + "\n".join(lines)
+        )
+    return checkpoints.restore(steps[-1], state), saved["scores"]
+
+
+def _settings(meta: dict) -> dict[str, object]:
+    """What must not change, flat: `model.name` and so on, with tuples as lists."""
+    flat = {"class_names": meta["class_names"]}
+
+    def walk(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}", inner)
+        else:
+            flat[prefix] = list(value) if isinstance(value, tuple) else value
+
+    for section in _FIXED:
+        walk(section, meta["config"][section])
+    # Neither changes what is learned.
+    return {k: v for k, v in flat.items() if k not in ("data.dir", "data.workers")}
+
+
+def _log_start(
+    config: ml_collections.ConfigDict,
+    dataset: Dataset,
+    state: TrainState,
+    start_step: int,
+    total_steps: int,
+) -> None:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    _LOG.info(
+        "%s, %s parameters, on %s: %s train, %s test pictures, %d classes; %d %s devices",
+        config.model.name,
+        f"{parameters:,}",
+        config.data.name,
+        f"{len(dataset.train):,}",
+        f"{len(dataset.test):,}",
+        dataset.num_classes,
+        jax.device_count(),
+        jax.default_backend(),
+    )
+    if start_step >= total_steps:
+        _LOG.info("All %d steps are done: nothing to train.", total_steps)
+    elif start_step:
+        _LOG.info("Going on after step %d of %d.", start_step, total_steps)
+
+
+class _Stopwatch:
+    """Images per second since the last look."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._step, self._time = None, None
+
+    def restart(self) -> None:
+        """Leaves out what was no training."""
+        self._step = None
+
+    def images_per_s(self, step: int) -> float | None:
+        """Speed since the last call, None at the first one."""
+        now, before = (step, time.perf_counter()), (self._step, self._time)
+        self._step, self._time = now
+        if before[0] is None:
+            return None
+        return (now[0] - before[0]) * self._batch_size / (now[1] - before[1])
+
+
+def _write_step(report: Report, step: int, metrics: dict[str, jax.Array], watch: _Stopwatch):
+    values = {k: v.item() for k, v in jax.device_get(metrics).items()}
+    speed = watch.images_per_s(step)
+    extra = {} if speed is None else {"images_per_s": speed}
+    report.write(step, **{f"step/{k}": v for k, v in (values | extra).items()})
+    report.step(speed, values["loss"])
+
+
+def _write_epoch(report: Report, clock: Clock, step: int, state: TrainState, everywhere):
+    """Reports the means since the last report, and starts new sums."""
+    totals = {k: v.item() for k, v in jax.device_get(state.totals).items()}
+    count = max(totals["count"], 1.0)
+    report.write(
+        step,
+        epoch=clock.epoch(step),
+        **{
+            "train/loss": totals["loss"] / count,
+            "train/top1": totals["correct"] / count,
+            "train/skipped_steps": int(state.skipped),
+        },
+    )
+    return state.replace(totals=jax.device_put(zero_totals(), everywhere))
+
+
+def _summary(clock: Clock, step: int, scores: dict[str, float]) -> str:
+    return (
+        f"epoch {clock.epoch(step):.1f}, step {step}: test top-1 {scores['top1']:.2%}, "
+        f"loss {scores['loss']:.4f}, {scores['count']:.0f} pictures"
+    )

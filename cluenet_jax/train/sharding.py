@@ -1,0 +1,48 @@
+"""Where arrays live: one mesh over all devices, the batch split over it."""
+
+import importlib.util
+import os
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+
+def make_mesh() -> Mesh:
+    """A mesh of all devices of all processes, for data parallelism."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batch(mesh: Mesh) -> NamedSharding:
+    """The first axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's rows on its devices: global arrays, split by their first axis."""
+    sharding = split_batch(mesh)
+    return {
+        key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()
+    }
+
+
+def join_hosts(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes of a run over many hosts; does nothing on a single one.
+
+    TPU pod slices (where libtpu is installed) need no arguments; elsewhere all
+    three are given, as to `jax.distributed.initialize`. Call it before any
+    other use of JAX.
+    """
+    if coordinator is not None:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    elif importlib.util.find_spec("libtpu") and "TPU_WORKER_HOSTNAMES" in os.environ:
+        jax.distributed.initialize()

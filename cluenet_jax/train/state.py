@@ -1,0 +1,70 @@
+"""What training changes from step to step, and how it begins."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax.sharding import Sharding
+
+# Sums over the examples seen since the last report.
+TOTALS = ("loss", "correct", "count")
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything a checkpoint must hold to go on exactly.
+
+    Random numbers are drawn from the seed and the step, and the data's position
+    is the step, so neither is stored.
+
+    Attributes:
+      step: int32, steps taken.
+      params: The network's parameters, float32.
+      opt_state: The optimiser's state.
+      skipped: int32, steps whose loss or gradient was not usable.
+      totals: Sums of `TOTALS` since the last report, float32.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: optax.OptState
+    skipped: jax.Array
+    totals: dict[str, jax.Array]
+
+
+def zero_totals() -> dict[str, jax.Array]:
+    """Totals of no examples."""
+    return {name: jnp.zeros((), jnp.float32) for name in TOTALS}
+
+
+def create_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_size: int,
+    seed: int,
+    sharding: Sharding,
+) -> TrainState:
+    """Draws first weights, directly where they shall live.
+
+    Args:
+      model: A network of `create_model`.
+      optimizer: Of `make_optimizer`.
+      image_size: Side of the square images, pixels.
+      seed: Of the first weights.
+      sharding: Where every array of the state lives.
+    """
+
+    def init(key: jax.Array) -> TrainState:
+        images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
+        params = model.init(key, images)["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=optimizer.init(params),
+            skipped=jnp.zeros((), jnp.int32),
+            totals=zero_totals(),
+        )
+
+    return jax.jit(init, out_shardings=sharding)(jax.random.key(seed))

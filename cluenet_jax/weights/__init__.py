@@ -1,0 +1,5 @@
+"""Weights of the published PyTorch networks, to and from Flax variables."""
+
+from cluenet_jax.weights.torch_names import from_torch, to_torch
+
+__all__ = ["from_torch", "to_torch"]
