@@ -34,6 +34,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     # Imported late: `--help` and misspelt flags answer at once.
+    import jax
+
     from cluenet_jax.train import loop, sharding
 
     name = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).stem
@@ -42,19 +44,23 @@ def main(argv: list[str]) -> None:
         sharding.join_hosts(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         if _MODE.value == "train":
             scores = loop.train_and_evaluate(_CONFIG.value, workdir)
+            logging.getLogger("cluenet_jax").info("Checkpoints and metrics: %s", workdir)
         else:
             scores = loop.evaluate_checkpoint(_CONFIG.value, _CHECKPOINT.value or workdir)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(", ".join(f"{key} {value:.4f}" for key, value in scores.items()))
-    print(f"Checkpoints and metrics: {workdir}")
+    if jax.process_index() == 0:
+        print(", ".join(f"{key} {value:.4f}" for key, value in scores.items()))
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses flags; a misspelt setting or recipe ends in one message, not a traceback."""
     try:
-        return app.parse_flags_with_usage(argv)
+        rest = app.parse_flags_with_usage(argv)
+        # A recipe that failed to load raises only when it is looked at.
+        getattr(_CONFIG.value, "seed", None)
+        return rest
     except (AttributeError, KeyError) as error:
         # ml_collections quotes its message once more.
         message = str(error).strip("\"'").replace("\\n", " ").replace("\\'", "'")

@@ -143,9 +143,7 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(data.workers >= -1, "data.workers", "must be -1 (one per core), 0 or more")
     known = f"must be one of {', '.join(INTERPOLATIONS)}"
     require(data.interpolation in INTERPOLATIONS, "data.interpolation", known)
-    require(
-        data.augment.interpolation in INTERPOLATIONS, "data.augment.interpolation", known
-    )
+    require(data.augment.interpolation in INTERPOLATIONS, "data.augment.interpolation", known)
     require(
         data.augment.erase_mode in _ERASE_MODES,
         "data.augment.erase_mode",

@@ -1,4 +1,4 @@
-"""CUB-200-2011 (200 birds) from scratch with CLUENet, by the recipe of Mini-ImageNet (paper, supplement).
+"""CUB-200-2011 (200 birds) from scratch with CLUENet (paper, supplement).
 
     python main.py --config=configs/cub200.py --workdir=runs/cub200
 

@@ -1,4 +1,4 @@
-"""Food-101 from scratch with CLUENet, by the recipe of Mini-ImageNet (paper, supplement).
+"""Food-101 from scratch with CLUENet (paper, supplement).
 
     python main.py --config=configs/food101.py --workdir=runs/food101
 

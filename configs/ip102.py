@@ -1,4 +1,4 @@
-"""IP102 (102 insect pests) from scratch with CLUENet, by the recipe of Mini-ImageNet (paper, supplement).
+"""IP102 (102 insect pests) from scratch with CLUENet (paper, supplement).
 
     python main.py --config=configs/ip102.py --workdir=runs/ip102
 

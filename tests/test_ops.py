@@ -38,9 +38,9 @@ def test_cosine_similarity():
 
 def test_cosine_similarity_of_a_zero_vector_is_zero_with_a_finite_gradient():
     points = jnp.zeros((2, 3))
-    value, grad = jax.value_and_grad(
-        lambda p: ops.cosine_similarity(jnp.ones((1, 3)), p).sum()
-    )(points)
+    value, grad = jax.value_and_grad(lambda p: ops.cosine_similarity(jnp.ones((1, 3)), p).sum())(
+        points
+    )
     assert value == 0
     assert np.isfinite(grad).all()
 
@@ -61,9 +61,7 @@ def test_aggregation_weights_sum_to_one_and_sharpen_as_the_temperature_falls():
 def test_one_centre_of_equal_similarity_gives_the_mean():
     values = draw(0, 1, 12, 5)
     weights = ops.aggregation_weights(np.ones((1, 1, 12), np.float32), 0.5)
-    np.testing.assert_allclose(
-        ops.aggregate(weights, values)[0, 0], values[0].mean(0), atol=1e-6
-    )
+    np.testing.assert_allclose(ops.aggregate(weights, values)[0, 0], values[0].mean(0), atol=1e-6)
 
 
 def test_permuting_points_permutes_the_assignment():

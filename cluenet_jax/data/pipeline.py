@@ -59,9 +59,7 @@ def prepare_for_test(image: Image.Image, data: ml_collections.ConfigDict) -> np.
       uint8 `[image_size, image_size, 3]`.
     """
     if data.test_resize:
-        image = resize_and_center_crop(
-            image, data.test_resize, data.image_size, data.interpolation
-        )
+        image = resize_and_center_crop(image, data.test_resize, data.image_size, data.interpolation)
     return np.asarray(resize(image, data.image_size, data.interpolation))
 
 
@@ -167,9 +165,7 @@ def eval_batches(
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:
     if batch_size % process_count:
-        raise UserError(
-            f"A batch of {batch_size} does not divide over {process_count} processes."
-        )
+        raise UserError(f"A batch of {batch_size} does not divide over {process_count} processes.")
     return batch_size // process_count
 
 

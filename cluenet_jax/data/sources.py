@@ -9,7 +9,6 @@ import logging
 import pathlib
 from typing import Any, Protocol
 
-
 from cluenet_jax.data.image_folder import open_image_folder
 from cluenet_jax.errors import DatasetError
 
@@ -228,7 +227,7 @@ def _prepared_builder(name: str, entry: _Entry, data_dir: str) -> Any:
         )
     manual.mkdir(parents=True, exist_ok=True)
     _LOG.info("Preparing %s in %s, once.", name, builder.data_dir)
-    download = tfds.download.DownloadConfig(manual_dir=manual)
+    download = tfds.download.DownloadConfig(manual_dir=manual, force_checksums_validation=True)
     try:
         builder.download_and_prepare(download_config=download, file_format="array_record")
     except DatasetError:

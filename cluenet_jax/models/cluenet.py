@@ -377,9 +377,7 @@ class CLUENet(nn.Module):
         maps: dict[str, jax.Array] = {}
         outputs = []
         rates = drop_path_rates(self.drop_path, self.depths)
-        x = Embedding(self.dims[0], self.patch, self.dtype, name="embed")(
-            images.astype(self.dtype)
-        )
+        x = Embedding(self.dims[0], self.patch, self.dtype, name="embed")(images.astype(self.dtype))
         for stage, (depth, heads, ratio) in enumerate(
             zip(self.depths, self.heads, self.mlp_ratios, strict=True)
         ):

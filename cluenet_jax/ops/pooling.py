@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cluenet_jax.ops.segment import segment_sum
-from cluenet_jax.ops.similarity import l2_normalize
+from cluenet_jax.ops.similarity import cosine_similarity
 
 
 @functools.cache
@@ -58,10 +58,7 @@ def nearest_centre(centres: jax.Array, points: jax.Array) -> jax.Array:
       `[B, N]` int32 in 0 .. M-1; the lowest index among equals.
     """
     centres, points = jax.lax.stop_gradient((centres, points))
-    # A point's own length does not change which centre is nearest, but dividing
-    # by it keeps the rounding, and so near ties, as in the reference.
-    similarity = jnp.einsum("bnc,bmc->bnm", l2_normalize(points), l2_normalize(centres))
-    return jax.lax.argmax(similarity, 2, jnp.int32)
+    return jax.lax.argmax(cosine_similarity(centres, points), 1, jnp.int32)
 
 
 def cluster_mean(values: jax.Array, centres: jax.Array, index: jax.Array) -> jax.Array:

@@ -34,5 +34,5 @@ def cosine_similarity(centres: jax.Array, points: jax.Array) -> jax.Array:
         "...md,...nd->...mn",
         l2_normalize(centres),
         l2_normalize(points),
-        preferred_element_type=jnp.float32,
+        precision=jax.lax.Precision.HIGHEST,
     )

@@ -37,7 +37,7 @@ class Checkpoints:
     """The checkpoints of one workdir.
 
     Args:
-      workdir: Any path etils knows, local or `gs://`.
+      workdir: A folder that all processes share.
       keep_latest, keep_best: How many to keep, by step and by test accuracy.
       read_only: Neither create nor clean up anything.
     """
@@ -182,6 +182,4 @@ def _abstract_params(model: nn.Module, meta: dict[str, Any], sharding: Sharding 
     size = meta["image_size"]
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), params
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), params)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import time
 
 import jax
 import ml_collections
@@ -29,7 +28,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
     Args:
       config: Of `cluenet_jax.config.default_config`, with a recipe's values.
-      workdir: Checkpoints, metrics and the config go here; local or `gs://`.
+      workdir: Checkpoints and metrics go here; a folder that all processes share.
 
     Returns:
       The last scores on the test set: `loss`, `top1`, `top3`, `top5`, `count`.
@@ -59,15 +58,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
     workdir = epath.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = checkpoint.Checkpoints(
-        workdir, config.train.keep_latest, config.train.keep_best
-    )
+    checkpoints = checkpoint.Checkpoints(workdir, config.train.keep_latest, config.train.keep_best)
     meta = checkpoint.describe(config, dataset)
     state, scores = _resume(checkpoints, state, meta, workdir)
     start_step = int(state.step)
     _log_start(config, dataset, state, start_step, total_steps)
 
-    report = Report(workdir, start_step, total_steps, active=jax.process_index() == 0)
     batches = train_batches(
         dataset.train,
         data,
@@ -77,34 +73,28 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    watch = _Stopwatch(config.optim.batch_size)
-    pending = None
+    new_totals = jax.jit(zero_totals, out_shardings=everywhere)
+    report = Report(
+        workdir, start_step, total_steps, config.optim.batch_size, jax.process_index() == 0
+    )
     with contextlib.closing(checkpoints), contextlib.closing(report):
         for step in range(start_step + 1, total_steps + 1):
-            batch = sharding.to_devices(next(batches), mesh)
-            state, metrics = train_step(state, batch)
-            # The device works on this step while the metrics of an earlier one are read.
-            if pending:
-                _write_step(report, *pending, watch)
-                pending = None
-            else:
-                report.step()
-            if step % config.train.log_every == 0:
-                pending = (step, metrics)
+            state, metrics = train_step(state, sharding.to_devices(next(batches), mesh))
+            report.step(step, metrics if step % config.train.log_every == 0 else None)
 
             last = step == total_steps
             if last or clock.passes(step, 1.0):
-                state = _write_epoch(report, clock, step, state, everywhere)
+                report.write(step, epoch=clock.epoch(step), **_epoch_means(state))
+                state = state.replace(totals=new_totals())
             tested = last or clock.passes(step, config.train.eval_every)
             if tested:
                 scores = evaluate(eval_step, state.params, _test_batches(dataset, config), mesh)
-                report.write(step, **{f"test/{k}": v for k, v in scores.items()})
+                report.write(step, **{f"test/{name}": score for name, score in scores.items()})
                 report.say(_summary(clock, step, scores))
-                watch.restart()
             if tested or clock.passes(step, config.train.checkpoint_every):
+                # A run that goes on from here must find all earlier records.
+                report.flush()
                 checkpoints.save(state, meta, scores if tested else {})
-        if pending:
-            _write_step(report, *pending, watch)
     return scores
 
 
@@ -202,48 +192,15 @@ def _log_start(
         _LOG.info("Going on after step %d of %d.", start_step, total_steps)
 
 
-class _Stopwatch:
-    """Images per second since the last look."""
-
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
-        self._step, self._time = None, None
-
-    def restart(self) -> None:
-        """Leaves out what was no training."""
-        self._step = None
-
-    def images_per_s(self, step: int) -> float | None:
-        """Speed since the last call, None at the first one."""
-        now, before = (step, time.perf_counter()), (self._step, self._time)
-        self._step, self._time = now
-        if before[0] is None:
-            return None
-        return (now[0] - before[0]) * self._batch_size / (now[1] - before[1])
-
-
-def _write_step(report: Report, step: int, metrics: dict[str, jax.Array], watch: _Stopwatch):
-    values = {k: v.item() for k, v in jax.device_get(metrics).items()}
-    speed = watch.images_per_s(step)
-    extra = {} if speed is None else {"images_per_s": speed}
-    report.write(step, **{f"step/{k}": v for k, v in (values | extra).items()})
-    report.step(speed, values["loss"])
-
-
-def _write_epoch(report: Report, clock: Clock, step: int, state: TrainState, everywhere):
-    """Reports the means since the last report, and starts new sums."""
-    totals = {k: v.item() for k, v in jax.device_get(state.totals).items()}
+def _epoch_means(state: TrainState) -> dict[str, float]:
+    """Means over the examples since the last report."""
+    totals = {name: value.item() for name, value in jax.device_get(state.totals).items()}
     count = max(totals["count"], 1.0)
-    report.write(
-        step,
-        epoch=clock.epoch(step),
-        **{
-            "train/loss": totals["loss"] / count,
-            "train/top1": totals["correct"] / count,
-            "train/skipped_steps": int(state.skipped),
-        },
-    )
-    return state.replace(totals=jax.device_put(zero_totals(), everywhere))
+    return {
+        "train/loss": totals["loss"] / count,
+        "train/top1": totals["correct"] / count,
+        "train/skipped_steps": int(state.skipped),
+    }
 
 
 def _summary(clock: Clock, step: int, scores: dict[str, float]) -> str:

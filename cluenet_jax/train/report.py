@@ -3,8 +3,10 @@
 import json
 import logging
 import math
+import time
 from typing import Any
 
+import jax
 import tensorboardX
 import tqdm
 from etils import epath
@@ -13,18 +15,29 @@ _LOG = logging.getLogger(__name__)
 
 
 class Report:
-    """Writes metrics of one run; only the first process writes.
+    """Writes the metrics of one run; only the first process writes.
 
     Args:
       workdir: Where `metrics.jsonl` and `tensorboard/` go.
       start_step: Steps already taken. Whatever an interrupted run wrote after
         it is dropped, so that no step stands twice.
       total_steps: Steps of the whole run.
+      batch_size: Images per step.
       active: Whether this process writes.
     """
 
-    def __init__(self, workdir: epath.Path, start_step: int, total_steps: int, active: bool):
+    def __init__(
+        self,
+        workdir: epath.Path,
+        start_step: int,
+        total_steps: int,
+        batch_size: int,
+        active: bool = True,
+    ):
         self._active = active
+        self._batch_size = batch_size
+        self._pending: tuple[int, dict[str, jax.Array]] | None = None
+        self._last: tuple[int, float] | None = None
         if not active:
             return
         self._path = workdir / "metrics.jsonl"
@@ -40,22 +53,38 @@ class Report:
             total=total_steps, initial=start_step, disable=None, unit="step", dynamic_ncols=True
         )
 
-    def step(self, images_per_s: float | None = None, loss: float | None = None) -> None:
-        """Moves the progress bar by one step."""
-        if not self._active:
+    def step(self, step: int, metrics: dict[str, jax.Array] | None = None) -> None:
+        """Tells that a step was sent to the device; its `metrics` are written later.
+
+        They are read when the next step is on its way, so that the device never
+        waits for the host.
+        """
+        if self._active:
+            self.flush()
+            self._bar.update()
+            if metrics is not None:
+                self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Writes the metrics of the step that is still held back."""
+        if self._pending is None:
             return
-        if images_per_s is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {images_per_s:.0f} images/s", False)
-        self._bar.update()
+        (step, metrics), self._pending = self._pending, None
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        before, self._last = self._last, (step, time.perf_counter())
+        if before is not None:
+            speed = (step - before[0]) * self._batch_size / (self._last[1] - before[1])
+            values["images_per_s"] = speed
+            self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed:.0f} images/s", False)
+        self._append(step, {f"step/{name}": value for name, value in values.items()})
 
     def write(self, step: int, **metrics: float) -> None:
-        """Appends one record; names are such as `train/loss`, values finite or not."""
-        if not self._active:
-            return
-        with self._path.open("a") as file:
-            file.write(_line({"step": step, **metrics}))
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+        """Appends one record; names are such as `test/loss`."""
+        if self._active:
+            self.flush()
+            self._append(step, metrics)
+            # What is reported between steps is no training.
+            self._last = None
 
     def say(self, text: str) -> None:
         """Prints a line without breaking the progress bar."""
@@ -67,10 +96,17 @@ class Report:
             self._bar.write(text)
 
     def close(self) -> None:
-        """Flushes and closes all files."""
+        """Writes what is held back and closes all files."""
         if self._active:
+            self.flush()
             self._bar.close()
             self._events.close()
+
+    def _append(self, step: int, values: dict[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.write(_line({"step": step, **values}))
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
 
 
 def read_metrics(path: epath.Path) -> list[dict[str, Any]]:
@@ -85,6 +121,8 @@ def read_metrics(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def _line(record: dict[str, Any]) -> str:
-    # JSON knows no NaN.
-    finite = {k: v if math.isfinite(v) else str(v) for k, v in record.items()}
-    return json.dumps(finite) + "\n"
+    # JSON knows no NaN and no infinity: they are written as words.
+    def plain(value: float | str) -> float | str:
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps({name: plain(value) for name, value in record.items()}) + "\n"

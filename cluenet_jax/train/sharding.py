@@ -1,12 +1,13 @@
 """Where arrays live: one mesh over all devices, the batch split over it."""
 
 import importlib.util
-import os
+import logging
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+_LOG = logging.getLogger(__name__)
 AXIS = "data"
 
 
@@ -38,11 +39,13 @@ def join_hosts(
 ) -> None:
     """Joins the processes of a run over many hosts; does nothing on a single one.
 
-    TPU pod slices (where libtpu is installed) need no arguments; elsewhere all
-    three are given, as to `jax.distributed.initialize`. Call it before any
-    other use of JAX.
+    Hosts of a TPU slice find each other; elsewhere all three arguments are given,
+    as to `jax.distributed.initialize`. Call it before any other use of JAX.
     """
     if coordinator is not None:
         jax.distributed.initialize(coordinator, num_processes, process_id)
-    elif importlib.util.find_spec("libtpu") and "TPU_WORKER_HOSTNAMES" in os.environ:
-        jax.distributed.initialize()
+    elif importlib.util.find_spec("libtpu"):
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            _LOG.info("Not on a TPU slice, going on alone: %s", error)

@@ -1,0 +1,113 @@
+"""The stream of batches: every example once a pass, the same for any number of readers."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from cluenet_jax.data import eval_batches, train_batches
+from cluenet_jax.errors import ImageError, UserError
+from tests.pictures import Pictures, data_config
+
+CROPS = dict(augment=dict(resized_crop_area=(0.2, 1.0), color_jitter=(0.2, 0.2, 0.2, 0.05)))
+
+
+def take(count: int, *, data=None, examples: int = 20, **options) -> list[dict]:
+    settings = {"batch_size": 8, "seed": 3, **options}
+    stream = train_batches(Pictures(examples), data or data_config(), **settings)
+    return list(itertools.islice(stream, count))
+
+
+def assert_same(ours: list[dict], theirs: list[dict]) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a["label"], b["label"])
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+def test_each_pass_holds_every_example_once_in_an_order_of_its_own():
+    labels = np.concatenate([batch["label"] for batch in take(10)])
+    passes = labels.reshape(4, 20)
+    for one in passes:
+        assert sorted(one) == list(range(20))
+    assert len({tuple(one) for one in passes}) == 4
+
+
+def test_batches_have_the_promised_form():
+    (batch,) = take(1)
+    assert batch["image"].shape == (8, 8, 8, 3) and batch["image"].dtype == np.uint8
+    assert batch["label"].shape == (8,) and batch["label"].dtype == np.int32
+    np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["label"])
+
+
+def test_the_seed_decides():
+    assert_same(take(3), take(3))
+    assert (take(3)[0]["label"] != take(3, seed=4)[0]["label"]).any()
+
+
+@pytest.mark.parametrize("start", [1, 4, 7])
+def test_going_on_at_any_step_equals_the_undisturbed_stream(start):
+    data = data_config(**CROPS)
+    assert_same(take(9, data=data)[start:], take(9 - start, data=data, start_step=start))
+
+
+def test_a_start_far_away_is_cheap():
+    (batch,) = take(1, start_step=10_000_000)
+    assert batch["label"].shape == (8,)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_any_number_of_processes_reads_the_same_global_batches(processes):
+    data = data_config(**CROPS)
+    parts = [
+        take(5, data=data, start_step=2, process_index=i, process_count=processes)
+        for i in range(processes)
+    ]
+    joined = [
+        {key: np.concatenate([part[key] for part in batch]) for key in ("image", "label")}
+        for batch in zip(*parts, strict=True)
+    ]
+    assert_same(joined, take(5, data=data, start_step=2))
+
+
+def test_worker_processes_read_the_same_batches():
+    alone = take(6, data=data_config(**CROPS), start_step=1)
+    assert_same(take(6, data=data_config(workers=2, **CROPS), start_step=1), alone)
+
+
+def test_a_batch_must_divide_over_the_processes():
+    with pytest.raises(UserError, match="8 does not divide over 3"):
+        take(1, process_count=3)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("examples", [1, 8, 21])
+def test_evaluation_counts_every_example_once(examples, processes):
+    counted, lengths = [], set()
+    for i in range(processes):
+        batches = list(
+            eval_batches(
+                Pictures(examples),
+                data_config(),
+                batch_size=8,
+                process_index=i,
+                process_count=processes,
+            )
+        )
+        lengths.add(len(batches))
+        for batch in batches:
+            assert batch["image"].shape == (8 // processes, 8, 8, 3)
+            counted += batch["label"][batch["mask"]].tolist()
+    assert sorted(counted) == list(range(examples))
+    assert lengths == {-(-examples // 8)}
+
+
+def test_a_broken_picture_is_named():
+    class Broken(Pictures):
+        def __getitem__(self, index):
+            return {**super().__getitem__(index), "image": b"nothing"}
+
+    with pytest.raises(ImageError, match=r"picture \d+: not a readable picture"):
+        next(train_batches(Broken(4), data_config(), batch_size=2, seed=0))
+    with pytest.raises(ImageError, match="picture 0: not a readable picture"):
+        next(eval_batches(Broken(4), data_config(), batch_size=2))

@@ -1,0 +1,204 @@
+"""The parts of training: schedule, optimiser, guarded step, reports, checkpoints."""
+
+import json
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from etils import epath
+from flax import linen as nn
+
+from cluenet_jax.config import check_config, default_config
+from cluenet_jax.data import Dataset
+from cluenet_jax.errors import UserError
+from cluenet_jax.train import losses, sharding
+from cluenet_jax.train.clock import Clock
+from cluenet_jax.train.evaluate import evaluate
+from cluenet_jax.train.optim import learning_rate, make_optimizer
+from cluenet_jax.train.report import Report, read_metrics
+from cluenet_jax.train.state import create_state
+from cluenet_jax.train.steps import make_eval_step, make_train_step
+
+
+def test_an_epoch_is_over_when_all_examples_are_seen():
+    clock = Clock(num_examples=50_000, batch_size=256)
+    assert clock.steps(105) == math.ceil(105 * 50_000 / 256)
+    ends = [step for step in range(1, clock.steps(105) + 1) if clock.passes(step, 1.0)]
+    assert len(ends) == 105
+    assert ends == [clock.steps(epoch) for epoch in range(1, 106)]
+
+
+def test_a_batch_larger_than_the_data_passes_every_step():
+    clock = Clock(num_examples=10, batch_size=32)
+    assert all(clock.passes(step, 1.0) for step in range(1, 20))
+
+
+def test_the_published_schedule():
+    config = default_config().optim
+    config.update(dict(peak_lr=1.5e-2, epochs=105.0, warmup_epochs=5.0, lr_per="epoch"))
+    clock = Clock(50_000, 256)
+    rate = jax.jit(learning_rate(config, clock))
+    by_hand = [1e-6 + t * (1.5e-2 - 1e-6) / 5 for t in range(5)] + [
+        1e-5 + (1.5e-2 - 1e-5) * (1 + math.cos(math.pi * t / 105)) / 2 for t in range(5, 105)
+    ]
+    for epoch in (0, 1, 4, 5, 50, 104):
+        begin, end = clock.steps(epoch), clock.steps(epoch + 1) - 1
+        for step in (begin, (begin + end) // 2, end):
+            np.testing.assert_allclose(rate(step), by_hand[epoch], rtol=1e-5)
+    np.testing.assert_allclose(rate(clock.steps(105)), 1e-5, rtol=1e-3)
+    np.testing.assert_allclose(rate(10**9), 1e-5, rtol=1e-3)
+
+
+def test_the_schedule_per_step_grows_and_falls_smoothly():
+    config = default_config().optim
+    config.update(dict(epochs=10.0, warmup_epochs=2.0, lr_per="step"))
+    rate = learning_rate(config, Clock(1000, 10))
+    rates = np.array([rate(step) for step in range(1000)])
+    changes = np.diff(rates)
+    assert (changes[:199] > 0).all() and (changes[199:] < 0).all()
+    # Where the cosine takes over, it stands where it would be without a warm-up.
+    assert np.abs(np.delete(changes, 199)).max() < config.peak_lr / 150
+    np.testing.assert_allclose(rates[200] / config.peak_lr, 0.9055, rtol=1e-3)
+
+
+def test_adamw_decays_every_parameter_and_clips():
+    config = default_config().optim
+    config.update(dict(weight_decay=0.05, clip_norm=1.0))
+    params = {"kernel": jnp.ones(3), "bias": jnp.ones(2)}
+    optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    chex.assert_trees_all_close(updates, jax.tree.map(lambda p: -0.1 * 0.05 * p, params))
+    # Adam's first step does not feel the length of a gradient, its second moment does.
+    huge = jax.tree.map(lambda p: 1e6 * jnp.ones_like(p), params)
+    _, state = optimizer.update(huge, optimizer.init(params), params)
+    moment = optax.tree_utils.tree_get(state, "mu")
+    np.testing.assert_allclose(optax.global_norm(moment), 0.1, rtol=1e-5)
+
+
+def test_smoothed_targets():
+    logits, labels = jnp.array([[2.0, 0.0, -1.0]]), jnp.array([0])
+    plain, smooth = losses.cross_entropy(logits, labels), losses.cross_entropy(logits, labels, 0.3)
+    log_p = np.asarray(jax.nn.log_softmax(logits))[0]
+    np.testing.assert_allclose(plain, -log_p[:1], rtol=1e-6)
+    np.testing.assert_allclose(smooth, [-0.8 * log_p[0] - 0.1 * log_p[1:].sum()], rtol=1e-6)
+
+
+class Linear(nn.Module):
+    """Enough of a network for one step."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(7)(images.reshape(len(images), -1))
+
+
+DATASET = Dataset("made", tuple("abcdefg"), [], [], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.fixture
+def trainer():
+    config = default_config()
+    config.optim.max_loss = 100.0
+    schedule = optax.constant_schedule(1e-2)
+    optimizer = make_optimizer(config.optim, schedule)
+    mesh = sharding.make_mesh()
+    state = create_state(Linear(), optimizer, 8, 0, sharding.replicated(mesh))
+    step = make_train_step(Linear(), optimizer, schedule, config, DATASET)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (8, 8, 8, 3), dtype=np.uint8),
+        "label": np.arange(8, dtype=np.int32) % 7,
+    }
+    return chex.chexify(jax.jit(step), async_check=False), state, batch, mesh
+
+
+def test_a_step_learns_and_counts(trainer):
+    step, state, batch, mesh = trainer
+    batch = sharding.to_devices(batch, mesh)
+    first = None
+    for _ in range(20):
+        state, metrics = step(state, batch)
+        first = first or metrics
+    assert metrics["loss"] < 0.5 * first["loss"]
+    assert (int(state.step), int(state.skipped)) == (20, 0)
+    assert float(state.totals["count"]) == 160
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
+def test_a_step_of_unusable_loss_changes_nothing(trainer, value):
+    step, state, batch, mesh = trainer
+    params = jax.tree.map(lambda p: p.at[(0,) * p.ndim].set(value), state.params)
+    broken = state.replace(params=params)
+    after, metrics = step(broken, sharding.to_devices(batch, mesh))
+    assert int(metrics["skipped"]) == 1 and int(after.skipped) == 1 and int(after.step) == 1
+    chex.assert_trees_all_equal(after.params, broken.params)
+    chex.assert_trees_all_equal(after.opt_state, broken.opt_state)
+    assert float(after.totals["count"]) == 0
+
+
+def test_evaluation_is_the_mean_over_all_examples(trainer):
+    _, state, batch, mesh = trainer
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    labels = rng.integers(0, 7, 20).astype(np.int32)
+    logits = Linear().apply({"params": state.params}, (images / 255 - 0.5) / 0.25)
+    order = np.argsort(-np.asarray(logits), axis=1)
+    expected = {
+        "loss": float(losses.cross_entropy(logits, labels).mean()),
+        "count": 20,
+        **{f"top{k}": np.mean((order[:, :k] == labels[:, None]).any(1)) for k in (1, 3, 5)},
+    }
+    padding = ((0, 4), (0, 0), (0, 0), (0, 0))
+    padded = np.pad(images, padding), np.pad(labels, (0, 4)), np.arange(24) < 20
+    batches = [
+        dict(zip(("image", "label", "mask"), (a[i : i + 8] for a in padded), strict=True))
+        for i in (0, 8, 16)
+    ]
+    scores = evaluate(jax.jit(make_eval_step(Linear(), DATASET)), state.params, batches, mesh)
+    assert scores.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(scores[name], value, rtol=1e-5)
+
+
+def test_a_report_goes_on_where_the_checkpoint_is(tmp_path):
+    workdir = epath.Path(tmp_path)
+    report = Report(workdir, 0, 10, batch_size=8)
+    for step in (1, 2, 3):
+        report.write(step, loss=math.nan if step == 1 else float(step))
+    report.close()
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # Cut short by a kill.
+    report = Report(workdir, 2, 10, batch_size=8)
+    report.write(3, loss=9.0)
+    report.close()
+    records = read_metrics(workdir / "metrics.jsonl")
+    assert [(r["step"], r["loss"]) for r in records] == [(1, "nan"), (2, 2.0), (3, 9.0)]
+    assert all(json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines())
+    assert list((workdir / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.name", "cluenet_tiney", "Did you mean 'cluenet_tiny'"),
+        ("model.pooling", "max", "icp, fec, shared"),
+        ("data.name", "cifar", "known are digits, cifar10"),
+        ("data.interpolation", "nearest", "bilinear, bicubic, lanczos"),
+        ("data.augment.erase_mode", "grey", "zeros, noise"),
+        ("optim.batch_size", 129, "multiple of the 8 devices, for example 128"),
+        ("eval.batch_size", 4, "multiple of the 8 devices, for example 8"),
+        ("optim.warmup_epochs", 1e6, "in 0 .. epochs"),
+        ("optim.lr_per", "hour", "'epoch' or 'step'"),
+        ("train.log_every", 0, "at least 1 step"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused(key, value, message):
+    config = default_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as error:
+        check_config(config, device_count=8)
+    assert f"config.{key.split('.')[0]}" in str(error.value)
