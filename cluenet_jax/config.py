@@ -137,6 +137,7 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
                 value = value[part]
             raise UserError(f"config.{key}={value!r}: {what}.")
 
+    require(config.seed >= 0, "seed", "must be 0 or more")
     data, optim, train = config.data, config.optim, config.train
     require(data.name in list_datasets(), "data.name", f"known are {', '.join(list_datasets())}")
     require(data.image_size >= 1, "data.image_size", "must be at least 1 pixel")

@@ -192,3 +192,10 @@ def test_augmentation_is_the_same_jitted_and_split_over_devices():
 def test_normalise():
     out = device.normalize(jnp.full((1, 1, 1, 3), 255, jnp.uint8), (0.5, 0, 1), (0.5, 1, 2))
     np.testing.assert_allclose(out[0, 0, 0], [1, 1, 0])
+
+
+def test_postscript_is_never_run_and_floats_are_refused():
+    with pytest.raises(ImageError, match=r"not a readable picture \(none of .*JPEG"):
+        decode_image(encode(picture(1), "EPS"))
+    with pytest.raises(ImageError, match="floating point"):
+        decode_image(encode(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))

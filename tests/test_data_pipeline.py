@@ -1,6 +1,7 @@
 """The stream of batches: every example once a pass, the same for any number of readers."""
 
 import itertools
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -75,6 +76,18 @@ def test_worker_processes_read_the_same_batches():
     assert_same(take(6, data=data_config(workers=2, **CROPS), start_step=1), alone)
 
 
+def test_one_row_per_process():
+    parts = [take(3, batch_size=2, process_index=i, process_count=2) for i in range(2)]
+    labels = [[int(batch["label"][0]) for batch in part] for part in parts]
+    expected = [batch["label"].tolist() for batch in take(3, batch_size=2)]
+    assert [list(pair) for pair in zip(*labels, strict=True)] == expected
+
+
+def test_no_examples_are_refused():
+    with pytest.raises(UserError, match="no examples"):
+        take(1, examples=0)
+
+
 def test_a_batch_must_divide_over_the_processes():
     with pytest.raises(UserError, match="8 does not divide over 3"):
         take(1, process_count=3)
@@ -103,11 +116,49 @@ def test_evaluation_counts_every_example_once(examples, processes):
 
 
 def test_a_broken_picture_is_named():
-    class Broken(Pictures):
-        def __getitem__(self, index):
-            return {**super().__getitem__(index), "image": b"nothing"}
-
     with pytest.raises(ImageError, match=r"picture \d+: not a readable picture"):
-        next(train_batches(Broken(4), data_config(), batch_size=2, seed=0))
+        next(train_batches(BrokenPictures(4), data_config(), batch_size=2, seed=0))
     with pytest.raises(ImageError, match="picture 0: not a readable picture"):
-        next(eval_batches(Broken(4), data_config(), batch_size=2))
+        next(eval_batches(BrokenPictures(4), data_config(), batch_size=2))
+
+
+@pytest.mark.parametrize("read", ["train", "eval"])
+def test_only_a_few_batches_are_read_ahead(read):
+    """Memory: an element of the stream is a whole batch."""
+
+    class Counted(Pictures):
+        read = 0
+
+        def __getitem__(self, index):
+            Counted.read += 1
+            return super().__getitem__(index)
+
+    source = Counted(200)
+    if read == "train":
+        stream = train_batches(source, data_config(), batch_size=1, seed=0)
+    else:
+        stream = eval_batches(source, data_config(), batch_size=1)
+    for _ in range(8):
+        next(stream)
+    stream.close()  # Waits for nothing, but submits nothing more either.
+    assert Counted.read <= 8 + 16
+
+
+def test_a_closed_stream_leaves_no_worker_behind():
+    stream = train_batches(Pictures(20), data_config(workers=2), batch_size=8, seed=0)
+    next(stream)
+    assert len(multiprocessing.active_children()) == 2
+    stream.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_broken_picture_is_named_by_a_worker_process_too():
+    stream = train_batches(BrokenPictures(4), data_config(workers=1), batch_size=2, seed=0)
+    with pytest.raises(ImageError, match=r"picture \d+: not a readable picture"):
+        next(stream)
+    stream.close()
+
+
+class BrokenPictures(Pictures):
+    def __getitem__(self, index):
+        return {**super().__getitem__(index), "image": b"nothing"}

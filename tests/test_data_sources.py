@@ -198,3 +198,33 @@ def test_unknown_datasets_get_a_suggestion():
     with pytest.raises(DatasetError, match="Did you mean 'cifar100'"):
         load_dataset("cifar-100")
     assert "image_folder" in list_datasets()
+
+
+def test_image_folder_follows_no_link_out_of_it(tmp_path):
+    root = image_folder(tmp_path / "root")
+    outside = tmp_path / "secret.png"
+    outside.write_bytes(encode(picture(1)))
+    link = root / "train" / "cat" / "link.png"
+    link.symlink_to(outside)
+    with pytest.raises(DatasetError, match=r"link\.png is a link out of"):
+        load_dataset("image_folder", str(root))
+    link.unlink()
+    (root / "train" / "cat" / "loop").symlink_to(root / "train" / "cat")
+    (root / "train" / "cat" / "inner.png").symlink_to(root / "train" / "cat" / "000.png")
+    assert len(load_dataset("image_folder", str(root)).train) == 13
+    (root / "train" / "fox").symlink_to(tmp_path)
+    with pytest.raises(DatasetError, match="fox is a link out of"):
+        load_dataset("image_folder", str(root))
+
+
+@pytest.mark.parametrize("split", ["../train", "train[:50%]", ".."])
+def test_image_folder_splits_are_folder_names(split, tmp_path):
+    with pytest.raises(DatasetError, match="is not the name of a folder"):
+        load_dataset("image_folder", str(image_folder(tmp_path)), train_split=split)
+
+
+def test_image_folder_lists_pictures_only(tmp_path):
+    root = image_folder(tmp_path)
+    for name in ("a.eps", "b.mpg", "c.txt"):
+        (root / "train" / "cat" / name).write_bytes(b"%!PS")
+    assert len(load_dataset("image_folder", str(root)).train) == 12

@@ -186,6 +186,7 @@ def test_a_report_goes_on_where_the_checkpoint_is(tmp_path):
     [
         ("model.name", "cluenet_tiney", "Did you mean 'cluenet_tiny'"),
         ("model.pooling", "max", "icp, fec, shared"),
+        ("seed", -1, "must be 0 or more"),
         ("data.name", "cifar", "known are digits, cifar10"),
         ("data.interpolation", "nearest", "bilinear, bicubic, lanczos"),
         ("data.augment.erase_mode", "grey", "zeros, noise"),

@@ -4,17 +4,21 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cluenet_jax.errors import ImageError
 
 # Pictures above this are refused before they are unpacked (decompression bombs).
 MAX_PIXELS = 178_956_970
+# Only formats that hold pixels: Pillow would run Ghostscript on an EPS file.
+_WANTED = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+# Not every Pillow has every codec, and `Image.open` trips over one it does not know.
+FORMATS = tuple(sorted(set(_WANTED) & set(Image.registered_extensions().values())))
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 def decode_image(data: bytes, name: str = "image") -> Image.Image:
-    """Decodes a picture of any format and mode that Pillow reads.
+    """Decodes a picture of any of `FORMATS` and any mode of whole numbers.
 
     Grey, palette, CMYK and alpha become plain RGB (alpha is dropped, as the
     field does), 16-bit grey is scaled to 8 bits, an EXIF rotation is applied.
@@ -27,17 +31,20 @@ def decode_image(data: bytes, name: str = "image") -> Image.Image:
       A Pillow image of mode RGB.
 
     Raises:
-      ImageError: Not a picture, cut short, or above `MAX_PIXELS`.
+      ImageError: Not a picture, cut short, of floating point pixels, or above `MAX_PIXELS`.
     """
     try:
         with warnings.catch_warnings():
             # Pillow warns at half of its own bound; ours is checked below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
                     f"{name}: {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read."
                 )
+            if image.mode == "F":
+                # Their range is not stated in the file; `convert` would clip to black.
+                raise ImageError(f"{name}: floating point pixels; save it with 8 or 16 bits.")
             image = ImageOps.exif_transpose(image)
             if image.mode in _SIXTEEN_BIT:
                 # `convert` would clip at 255 instead of scaling.
@@ -46,6 +53,10 @@ def decode_image(data: bytes, name: str = "image") -> Image.Image:
             return image.convert("RGB")
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name}: not a readable picture (none of {', '.join(FORMATS)})."
+        ) from error
     except Exception as error:  # Pillow's decoders raise whatever they meet.
         reason = str(error) or type(error).__name__
         raise ImageError(f"{name}: not a readable picture ({reason}).") from error

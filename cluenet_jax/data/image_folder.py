@@ -6,6 +6,7 @@ import pathlib
 
 from PIL import Image
 
+from cluenet_jax.data.decode import FORMATS
 from cluenet_jax.errors import DatasetError
 
 TEST_FOLDERS = ("test", "val", "validation")
@@ -43,7 +44,8 @@ def open_image_folder(
       The class names (the training folders, sorted), the training and the test source.
 
     Raises:
-      DatasetError: Names the folder that is missing, empty or has a class too many.
+      DatasetError: Names the folder that is missing, empty or has a class too many,
+        or the link that leads out of `root`.
     """
     if not root:
         raise DatasetError(
@@ -67,6 +69,11 @@ def open_image_folder(
 
 def _split_folder(base: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path:
     for name in names:
+        if name == ".." or pathlib.PurePath(name).name != name or "[" in name:
+            raise DatasetError(
+                f"{name!r} is not the name of a folder in {base}; parts such as 'train[:10%]' are "
+                "for TFDS datasets."
+            )
         if (base / name).is_dir():
             return base / name
     present = sorted(p.name for p in base.iterdir() if p.is_dir())
@@ -83,17 +90,27 @@ def _class_folders(split: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _list_files(split: pathlib.Path, classes: tuple[str, ...]) -> FolderSource:
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name != "PDF"}
+    extensions = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, name in extensions if name in FORMATS}
+    inside = split.parent.resolve()
     label_of = {name: label for label, name in enumerate(classes)}
     files = []
     for folder in _class_folders(split):
-        found = sorted(
-            os.path.join(parent, name)
-            for parent, _, names in os.walk(folder, followlinks=True)
-            for name in names
-            if os.path.splitext(name)[1].lower() in suffixes
-        )
+        _check_inside(folder, inside)
+        found = []
+        # A link to a folder is not entered: a loop would list its pictures many times.
+        for parent, _, names in os.walk(folder):
+            paths = [os.path.join(parent, name) for name in names]
+            found += [p for p in paths if os.path.splitext(p)[1].lower() in suffixes]
+        found.sort()
+        for path in filter(os.path.islink, found):
+            _check_inside(pathlib.Path(path), inside)
         if not found:
             raise DatasetError(f"{folder} has no pictures.")
         files += [(path, label_of[folder.name]) for path in found]
     return FolderSource(tuple(files))
+
+
+def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
+    if not path.resolve().is_relative_to(root):
+        raise DatasetError(f"{path} is a link out of {root}; put the pictures themselves there.")

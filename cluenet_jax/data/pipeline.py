@@ -23,6 +23,12 @@ from cluenet_jax.data.host_augment import (
 from cluenet_jax.data.sources import Source
 from cluenet_jax.errors import UserError
 
+# Examples after which a stream ends: never, in practice. Grain's endless `repeat()`
+# overflows when a process takes one row of each batch.
+_EXAMPLES = 2**50
+# Threads that read in this process; above this, worker processes do better.
+_MAX_THREADS = 16
+
 Batch = dict[str, np.ndarray]
 
 
@@ -91,12 +97,14 @@ def train_batches(
       `image` uint8 `[b, S, S, 3]` and `label` int32 `[b]`, b = batch_size / process_count.
 
     Raises:
-      UserError: The batch does not divide over the processes.
+      UserError: The batch does not divide over the processes, or there are no examples.
       ImageError: A picture cannot be read.
     """
     import grain  # Takes a second to import.
 
     rows = _rows_per_process(batch_size, process_count)
+    if not len(source):
+        raise UserError("There are no examples to train on.")
     prepare = _PrepareForTraining(
         data.image_size,
         data.augment.interpolation,
@@ -109,17 +117,17 @@ def train_batches(
         grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(-(-_EXAMPLES // len(source)))
         .random_map(prepare)
         .batch(rows)
         .slice(slice(start_step * process_count + process_index, None, process_count))
     )
     workers = os.cpu_count() if data.workers == -1 else data.workers
     if not workers:
-        return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=2 * os.cpu_count())))
+        return iter(stream.to_iter_dataset(_read_options(os.cpu_count())))
     _parse_flags()
     options = grain.MultiprocessingOptions(num_workers=workers)
-    return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=1)).mp_prefetch(options))
+    return iter(stream.to_iter_dataset(_read_options(1)).mp_prefetch(options))
 
 
 def eval_batches(
@@ -160,7 +168,19 @@ def eval_batches(
         .batch(rows)
         .slice(slice(process_index, None, process_count))
     )
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2 * os.cpu_count())))
+    return iter(batches.to_iter_dataset(_read_options(os.cpu_count())))
+
+
+def _read_options(threads: int):
+    """Reads one batch ahead per thread.
+
+    Grain's default is 500 elements ahead, and an element is a whole batch here:
+    19 GB for batches of 256 pictures of 224 pixels, in every worker.
+    """
+    import grain
+
+    threads = min(threads, _MAX_THREADS)
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
 
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:

@@ -77,7 +77,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     report = Report(
         workdir, start_step, total_steps, config.optim.batch_size, jax.process_index() == 0
     )
-    with contextlib.closing(checkpoints), contextlib.closing(report):
+    with (
+        contextlib.closing(checkpoints),
+        contextlib.closing(report),
+        contextlib.closing(batches),
+    ):
         for step in range(start_step + 1, total_steps + 1):
             state, metrics = train_step(state, sharding.to_devices(next(batches), mesh))
             report.step(step, metrics if step % config.train.log_every == 0 else None)
