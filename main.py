@@ -3,15 +3,15 @@
 Intentionally short: the work is done in `cluenet_jax`, where it can be tested.
 """
 
-import logging
+import json
 import os
 import pathlib
 import sys
 
 from absl import app, flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from cluenet_jax import cli
 from cluenet_jax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -22,8 +22,9 @@ _WORKDIR = flags.DEFINE_string(
 )
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "For --mode=eval: a workdir or WORKDIR/checkpoints/STEP; the workdir."
+    "checkpoint", None, "For --mode=eval: a workdir or WORKDIR/checkpoints/STEP; no config needed."
 )
+_JSON = flags.DEFINE_string("json", None, "For --mode=eval: a file for all scores.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Many hosts: address:port of the first.")
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Many hosts: how many.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "Many hosts: the number of this one, from 0.")
@@ -33,25 +34,39 @@ def main(argv: list[str]) -> None:
     """Runs the chosen mode; errors that a user can mend end in one message and code 2."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    cli.quiet()
     # Imported late: `--help` and misspelt flags answer at once.
     import jax
 
     from cluenet_jax.train import loop, sharding
 
-    name = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).stem
-    workdir = _WORKDIR.value or os.path.join("runs", name.split(":")[0])
+    config = _CONFIG.value
+    workdir = _WORKDIR.value
+    if workdir is None and config is not None:
+        recipe = config_flags.get_config_filename(FLAGS["config"]).split(":")[0]
+        workdir = os.path.join("runs", pathlib.Path(recipe).stem)
     try:
         sharding.join_hosts(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        first = jax.process_index() == 0
         if _MODE.value == "train":
-            scores = loop.train_and_evaluate(_CONFIG.value, workdir)
-            logging.getLogger("cluenet_jax").info("Checkpoints and metrics: %s", workdir)
-        else:
-            scores = loop.evaluate_checkpoint(_CONFIG.value, _CHECKPOINT.value or workdir)
+            if config is None:
+                raise UserError("Training needs a recipe, such as --config=configs/digits.py.")
+            scores = loop.train_and_evaluate(config, workdir)
+            if first:
+                print(", ".join(f"{name} {score:.4f}" for name, score in scores.items()))
+                print(f"Checkpoints and metrics: {workdir}")
+            return
+        path = _CHECKPOINT.value or workdir
+        if path is None:
+            raise UserError("--mode=eval needs --checkpoint=DIR.")
+        evaluation = loop.evaluate_checkpoint(path, config)
+        if first:
+            print(evaluation.to_text())
+            if _JSON.value:
+                pathlib.Path(_JSON.value).write_text(json.dumps(evaluation.to_json(), indent=1))
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
-    if jax.process_index() == 0:
-        print(", ".join(f"{key} {value:.4f}" for key, value in scores.items()))
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -71,9 +86,4 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    # Our own lines, and only the warnings of the libraries.
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("cluenet_jax").setLevel(logging.INFO)
-    absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
     app.run(main, flags_parser=parse_flags)

@@ -21,6 +21,9 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(
         dict(
             seed=0,
+            # A checkpoint to begin with instead of random weights (fine-tuning): all
+            # is taken but the head, and that too if the number of classes is the same.
+            init_from="",
             # The network. None leaves an option at the variant's own value.
             model=dict(
                 name="cluenet_nano",
@@ -78,6 +81,9 @@ def default_config() -> ml_collections.ConfigDict:
                 # Global norm of the gradient; 0: no clipping.
                 clip_norm=0.0,
                 label_smoothing=0.0,
+                # Fine-tuning: train the head alone, or at a rate times this.
+                freeze_backbone=False,
+                head_lr_scale=1.0,
                 # A step whose loss is not finite or above this is skipped.
                 max_loss=1e5,
             ),
@@ -162,6 +168,7 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(0 <= optim.warmup_epochs <= optim.epochs, "optim.warmup_epochs", "in 0 .. epochs")
     require(optim.lr_per in ("epoch", "step"), "optim.lr_per", "must be 'epoch' or 'step'")
     require(optim.clip_norm >= 0, "optim.clip_norm", "must be 0 (off) or above")
+    require(optim.head_lr_scale > 0, "optim.head_lr_scale", "must be above 0")
     require(0 <= optim.label_smoothing < 1, "optim.label_smoothing", "must be in 0 .. 1")
     require(train.eval_every > 0, "train.eval_every", "must be above 0 epochs")
     require(train.checkpoint_every > 0, "train.checkpoint_every", "must be above 0 epochs")

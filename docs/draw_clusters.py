@@ -13,6 +13,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from PIL import Image
 
+from cluenet_jax import cli
 from cluenet_jax.data import eval_batches, load_dataset, normalize
 from cluenet_jax.train import checkpoint
 
@@ -39,13 +40,14 @@ def enlarge(pixels: np.ndarray) -> np.ndarray:
 
 def main(argv: list[str]) -> None:
     del argv
+    cli.quiet()
     data = _CONFIG.value.data
     dataset = load_dataset(data.name, data.dir, data.train_split, data.test_split)
     loaded = checkpoint.load(_CHECKPOINT.value)
     shown = np.linspace(0, len(dataset.test) - 1, _COUNT.value).astype(int)
     sample = [dataset.test[int(i)] for i in shown]
     (batch,) = eval_batches(sample, data, batch_size=_COUNT.value)
-    images = normalize(batch["image"], dataset.mean, dataset.std)
+    images = normalize(batch["image"], loaded.meta["mean"], loaded.meta["std"])
     _, maps = jax.jit(lambda x: loaded.model.apply({"params": loaded.params}, x, return_maps=True))(
         images
     )

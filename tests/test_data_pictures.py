@@ -114,8 +114,7 @@ def test_center_crop_takes_the_middle_of_the_resized_picture():
     image = picture(2, 64, 32)
     out = host.resize_and_center_crop(image, 32, 16, "lanczos")
     np.testing.assert_array_equal(np.asarray(out), np.asarray(image)[8:24, 24:40])
-    config = data_config(test_resize=32, image_size=16)
-    np.testing.assert_array_equal(prepare_for_test(image, config), np.asarray(out))
+    np.testing.assert_array_equal(prepare_for_test(image, 16, 32, "lanczos"), np.asarray(out))
 
 
 KEY = jax.random.key(0)

@@ -17,7 +17,7 @@ from cluenet_jax.data import Dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.train import losses, sharding
 from cluenet_jax.train.clock import Clock
-from cluenet_jax.train.evaluate import evaluate
+from cluenet_jax.train.evaluate import predict_all
 from cluenet_jax.train.optim import learning_rate, make_optimizer
 from cluenet_jax.train.report import Report, read_metrics
 from cluenet_jax.train.state import create_state
@@ -158,7 +158,12 @@ def test_evaluation_is_the_mean_over_all_examples(trainer):
         dict(zip(("image", "label", "mask"), (a[i : i + 8] for a in padded), strict=True))
         for i in (0, 8, 16)
     ]
-    scores = evaluate(jax.jit(make_eval_step(Linear(), DATASET)), state.params, batches, mesh)
+    eval_step = jax.jit(make_eval_step(Linear(), DATASET.mean, DATASET.std))
+    predictions = predict_all(eval_step, state.params, batches, mesh)
+    scores = predictions.scores(7)
+    confusion = predictions.confusion(7)
+    assert confusion.sum() == 20 and confusion[labels[3], order[3, 0]] >= 1
+    np.testing.assert_allclose(confusion.trace() / 20, scores["top1"])
     assert scores.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(scores[name], value, rtol=1e-5)

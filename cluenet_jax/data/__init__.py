@@ -2,8 +2,9 @@
 
 from cluenet_jax.data.decode import decode_image
 from cluenet_jax.data.device_augment import augment_on_device, normalize
+from cluenet_jax.data.image_folder import list_pictures
 from cluenet_jax.data.pipeline import eval_batches, prepare_for_test, train_batches
-from cluenet_jax.data.sources import Dataset, list_datasets, load_dataset
+from cluenet_jax.data.sources import Dataset, list_datasets, load_dataset, normalization
 
 __all__ = [
     "Dataset",
@@ -11,7 +12,9 @@ __all__ = [
     "decode_image",
     "eval_batches",
     "list_datasets",
+    "list_pictures",
     "load_dataset",
+    "normalization",
     "normalize",
     "prepare_for_test",
     "train_batches",

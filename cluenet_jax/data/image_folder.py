@@ -67,6 +67,18 @@ def open_image_folder(
     return classes, _list_files(train, classes), _list_files(test, classes)
 
 
+def list_pictures(folder: str | pathlib.Path) -> list[str]:
+    """All picture files in a folder and the folders in it, by their endings, sorted."""
+    extensions = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, name in extensions if name in FORMATS}
+    found = []
+    # A link to a folder is not entered: a loop would list its pictures many times.
+    for parent, _, names in os.walk(folder):
+        paths = [os.path.join(parent, name) for name in names]
+        found += [path for path in paths if os.path.splitext(path)[1].lower() in suffixes]
+    return sorted(found)
+
+
 def _split_folder(base: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path:
     for name in names:
         if name == ".." or pathlib.PurePath(name).name != name or "[" in name:
@@ -90,19 +102,12 @@ def _class_folders(split: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _list_files(split: pathlib.Path, classes: tuple[str, ...]) -> FolderSource:
-    extensions = Image.registered_extensions().items()
-    suffixes = {suffix for suffix, name in extensions if name in FORMATS}
     inside = split.parent.resolve()
     label_of = {name: label for label, name in enumerate(classes)}
     files = []
     for folder in _class_folders(split):
         _check_inside(folder, inside)
-        found = []
-        # A link to a folder is not entered: a loop would list its pictures many times.
-        for parent, _, names in os.walk(folder):
-            paths = [os.path.join(parent, name) for name in names]
-            found += [p for p in paths if os.path.splitext(p)[1].lower() in suffixes]
-        found.sort()
+        found = list_pictures(folder)
         for path in filter(os.path.islink, found):
             _check_inside(pathlib.Path(path), inside)
         if not found:

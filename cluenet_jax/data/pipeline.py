@@ -54,19 +54,21 @@ class _PrepareForTraining:
         return {"image": np.asarray(image), "label": np.int32(record["label"])}
 
 
-def prepare_for_test(image: Image.Image, data: ml_collections.ConfigDict) -> np.ndarray:
+def prepare_for_test(
+    image: Image.Image, image_size: int, test_resize: int, interpolation: str
+) -> np.ndarray:
     """A picture as networks see it in a test.
 
     Args:
       image: RGB, any size.
-      data: `config.data`: `image_size`, `test_resize` and `interpolation`.
+      image_size, test_resize, interpolation: As in `config.data`.
 
     Returns:
       uint8 `[image_size, image_size, 3]`.
     """
-    if data.test_resize:
-        image = resize_and_center_crop(image, data.test_resize, data.image_size, data.interpolation)
-    return np.asarray(resize(image, data.image_size, data.interpolation))
+    if test_resize:
+        image = resize_and_center_crop(image, test_resize, image_size, interpolation)
+    return np.asarray(resize(image, image_size, interpolation))
 
 
 def train_batches(
@@ -158,7 +160,8 @@ def eval_batches(
             black = np.zeros((data.image_size, data.image_size, 3), np.uint8)
             return {"image": black, "label": np.int32(0), "mask": np.bool_(False)}
         record = source[index]
-        image = prepare_for_test(decode_image(record["image"], record["name"]), data)
+        image = decode_image(record["image"], record["name"])
+        image = prepare_for_test(image, data.image_size, data.test_resize, data.interpolation)
         return {"image": image, "label": np.int32(record["label"]), "mask": np.bool_(True)}
 
     padded = -(-len(source) // batch_size) * batch_size

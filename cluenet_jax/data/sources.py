@@ -123,6 +123,11 @@ _TABLE = {
 IMAGE_FOLDER = "image_folder"
 
 
+def normalization(name: str) -> tuple[tuple, tuple]:
+    """Mean and standard deviation of RGB, in 0 .. 1, that a dataset is normalised with."""
+    return _TABLE[name].normalization if name in _TABLE else _IMAGENET
+
+
 def list_datasets() -> list[str]:
     """Names that `load_dataset` takes."""
     return [*_TABLE, IMAGE_FOLDER]

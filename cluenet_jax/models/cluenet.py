@@ -134,9 +134,10 @@ class ClusterAttention(nn.Module):
         )
         key, value = self._split(key), self._split(value)
 
-        similarity = ops.cosine_similarity(key_centres, key)
-        weights = ops.aggregation_weights(similarity, self._temperature())
-        centres = ops.aggregate(weights, value)
+        with jax.named_scope("aggregation"):
+            similarity = ops.cosine_similarity(key_centres, key)
+            weights = ops.aggregation_weights(similarity, self._temperature())
+            centres = ops.aggregate(weights, value)
         gate = None
         if self.gate:
             centres, gate = GatedFusion(self.dtype, name="gate")(centres, value_centres)

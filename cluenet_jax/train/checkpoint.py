@@ -11,6 +11,7 @@ Saving is asynchronous; a directory appears under its final name only when whole
 import contextlib
 import dataclasses
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,8 +22,7 @@ from etils import epath
 from flax import linen as nn
 from jax.sharding import Sharding
 
-from cluenet_jax.config import model_overrides
-from cluenet_jax.data import Dataset
+from cluenet_jax.config import default_config, model_overrides
 from cluenet_jax.errors import UserError
 from cluenet_jax.models import create_model
 from cluenet_jax.train.state import TrainState
@@ -79,12 +79,14 @@ class Checkpoints:
     def save(self, state: TrainState, meta: dict[str, Any], scores: dict[str, float]) -> None:
         """Saves in the background; returns when the state may be changed."""
         step = int(state.step)
-        args = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            train=ocp.args.StandardSave(_without_params(state)),
-            meta=ocp.args.JsonSave({**meta, "step": step, "scores": scores}),
-        )
-        self._manager.save(step, args=args, metrics=scores or None)
+        meta = {**meta, "step": step, "scores": scores}
+        self.save_items(step, meta, params=state.params, train=_without_params(state))
+
+    def save_items(self, step: int, meta: dict[str, Any], **trees: Any) -> None:
+        """Saves `meta` and any of `params` and `train`."""
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
+        self._manager.save(step, args=args, metrics=meta["scores"] or None)
 
     def meta(self, step: int) -> dict[str, Any]:
         """What a checkpoint says of itself."""
@@ -115,18 +117,34 @@ def _without_params(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in fields}
 
 
-def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-    """The part of a checkpoint's `meta` that stays the same during a run."""
+def describe(
+    config: ml_collections.ConfigDict, class_names: Sequence[str], mean: Sequence, std: Sequence
+) -> dict[str, Any]:
+    """The part of a checkpoint's `meta` that stays the same during a run.
+
+    Args:
+      config: The whole configuration.
+      class_names: By label.
+      mean, std: Of RGB, in 0 .. 1, that images are normalised with.
+    """
     return {
         "model": config.model.name,
         "options": model_overrides(config),
-        "class_names": list(dataset.class_names),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
+        "class_names": list(class_names),
+        "mean": list(mean),
+        "std": list(std),
         "image_size": config.data.image_size,
+        "test_resize": config.data.test_resize,
+        "interpolation": config.data.interpolation,
         "config": config.to_dict(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def save_params(workdir: str, params: Any, meta: dict[str, Any]) -> None:
+    """Writes a checkpoint of parameters alone, such as converted ones, as step 0."""
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        checkpoints.save_items(0, {**meta, "step": 0, "scores": {}}, params=params)
 
 
 def _version(package: str) -> str:
@@ -175,6 +193,23 @@ def load(path: str, sharding: Sharding | None = None) -> Loaded:
         model = create_model(meta["model"], len(meta["class_names"]), **options)
         params = checkpoints.restore_params(step, _abstract_params(model, meta, sharding))
     return Loaded(model, params, meta)
+
+
+def config_of(meta: dict[str, Any]) -> ml_collections.ConfigDict:
+    """The configuration that a checkpoint was trained with; settings it lacks get defaults."""
+    config = default_config()
+
+    def fill(section: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
+        for key, value in values.items():
+            if key not in section:
+                continue  # A setting of another version.
+            if isinstance(value, dict):
+                fill(section[key], value)
+            else:
+                section[key] = tuple(value) if isinstance(value, list) else value
+
+    fill(config, meta["config"])
+    return config
 
 
 def _abstract_params(model: nn.Module, meta: dict[str, Any], sharding: Sharding | None) -> Any:

@@ -6,21 +6,22 @@ import logging
 import jax
 import ml_collections
 from etils import epath
+from flax import traverse_util
 
 from cluenet_jax.config import check_config, model_from_config
 from cluenet_jax.data import Dataset, eval_batches, load_dataset, train_batches
 from cluenet_jax.errors import UserError
 from cluenet_jax.train import checkpoint, sharding
 from cluenet_jax.train.clock import Clock
-from cluenet_jax.train.evaluate import evaluate
-from cluenet_jax.train.optim import learning_rate, make_optimizer
+from cluenet_jax.train.evaluate import Evaluation, evaluate_fully, predict_all
+from cluenet_jax.train.optim import HEAD, learning_rate, make_optimizer
 from cluenet_jax.train.report import Report
 from cluenet_jax.train.state import TrainState, create_state, zero_totals
 from cluenet_jax.train.steps import make_eval_step, make_train_step
 
 _LOG = logging.getLogger(__name__)
 # Sections that must not change when a run goes on.
-_FIXED = ("seed", "model", "data", "optim")
+_FIXED = ("seed", "init_from", "model", "data", "optim")
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[str, float]:
@@ -53,13 +54,15 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         donate_argnums=0,
         out_shardings=everywhere,
     )
-    eval_step = jax.jit(make_eval_step(model, dataset), out_shardings=everywhere)
+    eval_step = jax.jit(make_eval_step(model, dataset.mean, dataset.std), out_shardings=everywhere)
     state = create_state(model, optimizer, data.image_size, config.seed, everywhere)
+    if config.init_from:
+        state = state.replace(params=_init_from(config, state.params, everywhere))
 
     workdir = epath.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = checkpoint.Checkpoints(workdir, config.train.keep_latest, config.train.keep_best)
-    meta = checkpoint.describe(config, dataset)
+    meta = checkpoint.describe(config, dataset.class_names, dataset.mean, dataset.std)
     state, scores = _resume(checkpoints, state, meta, workdir)
     start_step = int(state.step)
     _log_start(config, dataset, state, start_step, total_steps)
@@ -92,7 +95,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
                 state = state.replace(totals=new_totals())
             tested = last or clock.passes(step, config.train.eval_every)
             if tested:
-                scores = evaluate(eval_step, state.params, _test_batches(dataset, config), mesh)
+                scores = predict_all(
+                    eval_step, state.params, _test_batches(dataset, config), mesh
+                ).scores(dataset.num_classes)
                 report.write(step, **{f"test/{name}": score for name, score in scores.items()})
                 report.say(_summary(clock, step, scores))
             if tested or clock.passes(step, config.train.checkpoint_every):
@@ -102,27 +107,42 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     return scores
 
 
-def evaluate_checkpoint(config: ml_collections.ConfigDict, path: str) -> dict[str, float]:
-    """Scores of a checkpoint on the test set of `config.data`.
+def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = None) -> Evaluation:
+    """Scores of a checkpoint on a test set.
+
+    Args:
+      path: A workdir or WORKDIR/checkpoints/STEP.
+      config: Whose `data` and `eval` are used; the checkpoint's own if None.
 
     Raises:
       UserError: No checkpoint there, or its classes are not the data's.
     """
-    check_config(config, jax.device_count())
     mesh = sharding.make_mesh()
-    loaded = checkpoint.load(path, sharding.replicated(mesh))
+    everywhere = sharding.replicated(mesh)
+    loaded = checkpoint.load(path, everywhere)
+    meta = loaded.meta
+    config = config or checkpoint.config_of(meta)
+    check_config(config, jax.device_count())
     data = config.data
     dataset = load_dataset(data.name, data.dir, data.train_split, data.test_split)
-    if list(dataset.class_names) != loaded.meta["class_names"]:
+    # Converted checkpoints may know their classes by number only.
+    unnamed = [str(label) for label in range(dataset.num_classes)]
+    if meta["class_names"] not in (list(dataset.class_names), unnamed):
         raise UserError(
-            f"The checkpoint {path} knows {len(loaded.meta['class_names'])} classes "
-            f"({', '.join(loaded.meta['class_names'][:3])}, ...); {data.name} has "
+            f"The checkpoint {path} knows {len(meta['class_names'])} classes "
+            f"({', '.join(meta['class_names'][:3])}, ...); {data.name} has "
             f"{dataset.num_classes} ({', '.join(dataset.class_names[:3])}, ...)."
         )
     eval_step = jax.jit(
-        make_eval_step(loaded.model, dataset), out_shardings=sharding.replicated(mesh)
+        make_eval_step(loaded.model, meta["mean"], meta["std"]), out_shardings=everywhere
     )
-    return evaluate(eval_step, loaded.params, _test_batches(dataset, config), mesh)
+    return evaluate_fully(
+        eval_step,
+        loaded.params,
+        lambda: _test_batches(dataset, config),
+        mesh,
+        dataset.class_names,
+    )
 
 
 def _test_batches(dataset: Dataset, config: ml_collections.ConfigDict):
@@ -133,6 +153,32 @@ def _test_batches(dataset: Dataset, config: ml_collections.ConfigDict):
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+
+
+def _init_from(config: ml_collections.ConfigDict, params: dict, everywhere) -> dict:
+    """The parameters of another run's checkpoint, with the head of `params` if it does not fit."""
+    loaded = checkpoint.load(config.init_from, everywhere)
+    theirs = traverse_util.flatten_dict(loaded.params, sep="/")
+    ours = traverse_util.flatten_dict(params, sep="/")
+    fits = {k for k in ours.keys() & theirs.keys() if ours[k].shape == theirs[k].shape}
+    left = sorted((ours.keys() | theirs.keys()) - fits)
+    wrong = [name for name in left if name.split("/")[0] != HEAD]
+    if wrong:
+        raise UserError(
+            f"init_from={config.init_from} is a {loaded.meta['model']} with options "
+            f"{loaded.meta['options']}; this run's {config.model.name} differs from it in "
+            f"{', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}. "
+            f"Did you mean --config.model.name={loaded.meta['model']}?"
+        )
+    _LOG.info(
+        "Took %d of %d arrays from %s; left as drawn: %s.",
+        len(fits),
+        len(ours),
+        config.init_from,
+        ", ".join(left) or "none",
+    )
+    taken = {name: theirs[name] if name in fits else ours[name] for name in ours}
+    return traverse_util.unflatten_dict(taken, sep="/")
 
 
 def _resume(

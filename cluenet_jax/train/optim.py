@@ -10,6 +10,9 @@ import optax
 
 from cluenet_jax.train.clock import Clock
 
+# The module of a network that depends on the classes.
+HEAD = "head"
+
 
 def learning_rate(optim: ml_collections.ConfigDict, clock: Clock) -> optax.Schedule:
     """Linear warm-up into a cosine that spans all epochs, warm-up among them.
@@ -46,6 +49,27 @@ def learning_rate(optim: ml_collections.ConfigDict, clock: Clock) -> optax.Sched
 def make_optimizer(
     optim: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """AdamW with weight decay on every parameter, after clipping if asked for."""
+    """AdamW with weight decay on every parameter, after clipping if asked for.
+
+    With `freeze_backbone` all but the head stays as it is; `head_lr_scale`
+    multiplies the head's rate.
+    """
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
-    return optax.chain(clip, optax.adamw(schedule, weight_decay=optim.weight_decay))
+    adamw = optax.adamw(schedule, weight_decay=optim.weight_decay)
+    if not optim.freeze_backbone and optim.head_lr_scale == 1.0:
+        return optax.chain(clip, adamw)
+    parts = {
+        "head": optax.chain(adamw, optax.scale(optim.head_lr_scale)),
+        "backbone": optax.set_to_zero() if optim.freeze_backbone else adamw,
+    }
+    return optax.chain(clip, optax.partition(parts, _part_of_each))
+
+
+def _part_of_each(params: dict) -> dict:
+    """ "head" or "backbone" for every parameter."""
+
+    def label(name: str, tree: dict) -> dict:
+        part = "head" if name == HEAD else "backbone"
+        return jax.tree.map(lambda _: part, tree)
+
+    return {name: label(name, tree) for name, tree in params.items()}

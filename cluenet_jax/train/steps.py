@@ -1,6 +1,6 @@
 """One step of training and one of evaluation, as pure functions to be jitted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -80,26 +80,28 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, dataset: Dataset) -> Callable[[Any, Batch], Metrics]:
-    """The evaluation step: sums over the examples that `mask` counts.
+def make_eval_step(
+    model: nn.Module, mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Any, Batch], Metrics]:
+    """The evaluation step.
 
-    The step takes parameters and a batch (`image` uint8, `label`, `mask` bool)
-    and returns the sums `count`, `loss` and, for k in 1, 3, 5 up to the number
-    of classes, `top{k}`: examples whose label is among the k highest logits.
+    The step takes parameters and a batch (`image` uint8 `[B, H, W, 3]`, `label`,
+    `mask` bool) and returns the fields of `evaluate.Predictions`, each `[B]`, and
+    the mask of the examples that count.
     """
 
     def eval_step(params: Any, batch: Batch) -> Metrics:
-        images = normalize(batch["image"], dataset.mean, dataset.std)
-        logits = model.apply({"params": params}, images)
-        mask, labels = batch["mask"], batch["label"]
-        losses = cross_entropy(logits, labels)
-        # How many logits are above the label's own; NaN logits are never right.
+        logits = model.apply({"params": params}, normalize(batch["image"], mean, std))
+        labels = batch["label"]
         own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-        rank = jnp.sum(~(logits < own), axis=-1) - 1
-        sums = {"count": mask.sum(), "loss": jnp.sum(jnp.where(mask, losses, 0))}
-        for k in (1, 3, 5):
-            if k <= dataset.num_classes:
-                sums[f"top{k}"] = jnp.sum(mask & (rank < k))
-        return jax.tree.map(lambda x: x.astype(jnp.float32), sums)
+        return {
+            "mask": batch["mask"],
+            "label": labels,
+            "prediction": logits.argmax(-1).astype(jnp.int32),
+            # NaN logits are never right.
+            "rank": jnp.sum(~(logits < own), axis=-1, dtype=jnp.int32) - 1,
+            "confidence": jax.nn.softmax(logits).max(-1),
+            "loss": cross_entropy(logits, labels),
+        }
 
     return eval_step
