@@ -10,9 +10,9 @@ from cluenet_jax.errors import UserError
 
 
 def quiet() -> None:
-    """Shows our own lines plainly, and of the libraries' only warnings."""
+    """Shows our own lines plainly, and of the libraries only errors."""
     absl_logging.use_absl_handler()
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.ERROR)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("cluenet_jax").setLevel(logging.INFO)
 
