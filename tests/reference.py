@@ -44,3 +44,19 @@ def depthwise_conv3x3(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
                     if 0 <= y < height and 0 <= z < width:
                         out[:, h, w] += x[:, y, z] * kernel[i, j]
     return out
+
+
+def density_peak_clustering(points: np.ndarray, count: int, neighbours: int) -> np.ndarray:
+    tokens, width = points.shape
+    points = points.astype(np.float64)
+    distance = np.array([[np.linalg.norm(a - b) for b in points] for a in points]) / width**0.5
+    density = np.array([math.exp(-np.mean(np.sort(row)[:neighbours] ** 2)) for row in distance])
+    score = np.zeros(tokens)
+    for i in range(tokens):
+        denser = [distance[i, j] for j in range(tokens) if density[j] > density[i]]
+        score[i] = density[i] * (min(denser) if denser else distance.max())
+    centres = sorted(range(tokens), key=lambda i: -score[i])[:count]
+    index = np.array([np.argmin([distance[i, c] for c in centres]) for i in range(tokens)])
+    for number, centre in enumerate(centres):
+        index[centre] = number
+    return index

@@ -78,7 +78,7 @@ def flat_keys(config: ConfigDict, prefix: str = "") -> list[str]:
 
 def test_every_setting_is_read_somewhere():
     code = "\n".join(p.read_text() for p in MODULES if p.name != "config.py")
-    fields = (PACKAGE / "models" / "cluenet.py").read_text()
+    fields = "".join((PACKAGE / "models" / f"{n}.py").read_text() for n in ("cluenet", "clustr"))
     for key in flat_keys(default_config()):
         assert re.search(rf"\.{key}\b", code) or re.search(rf"^    {key}: ", fields, re.M), key
 

@@ -6,9 +6,9 @@ import difflib
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cluenet_jax.models import cluenet
+from cluenet_jax.models import cluenet, clustr
 
-_FAMILIES = [(cluenet.CLUENet, cluenet.VARIANTS)]
+_FAMILIES = [(cluenet.CLUENet, cluenet.VARIANTS), (clustr.ClusTR, clustr.VARIANTS)]
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Fields that Linen adds to every module.
 _LINEN_FIELDS = {"parent", "name"}
@@ -32,8 +32,8 @@ def create_model(name: str, num_classes: int | None = None, **overrides) -> nn.M
     Args:
       name: One of `list_models()`.
       num_classes: Width of the logits; the published number if left out.
-      **overrides: Options of the family (the fields of
-        `cluenet_jax.models.cluenet.CLUENet`), instead of the variant's own.
+      **overrides: Options of the family (the fields of `cluenet.CLUENet` or
+        `clustr.ClusTR`), instead of the variant's own.
         `dtype` may be given as "float32" or "bfloat16".
 
     Returns:

@@ -15,6 +15,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from cluenet_jax.models.cluenet import CLUENet
+from cluenet_jax.models.clustr import ClusTR
 
 
 class Kind(NamedTuple):
@@ -113,7 +114,33 @@ def _cluenet_attention(
         yield Entry(f"{torch}.gate.fc2.bias", f"{flax}/gate/b2", PER_HEAD_SCALAR)
 
 
-_TABLES: dict[type, Callable[[Any], Iterator[Entry]]] = {CLUENet: _cluenet}
+def _clustr(model: ClusTR) -> Iterator[Entry]:
+    for stage, depth in enumerate(model.depths):
+        number, name = stage + 1, f"stage{stage + 1}"
+        yield from _layer(f"patch_embed{number}.proj", f"{name}_patch", CONV)
+        yield from _norm(f"patch_embed{number}.norm", f"{name}_patch_norm")
+        for block in range(depth):
+            torch, flax = f"block{number}.{block}", f"{name}_block{block}"
+            yield from _norm(f"{torch}.norm1", f"{flax}/norm1")
+            yield from _layer(f"{torch}.attn.q", f"{flax}/attention/query", LINEAR)
+            if model.reductions[stage] == 1:
+                yield from _layer(f"{torch}.attn.kv", f"{flax}/attention/key_value", LINEAR)
+            else:
+                yield from _layer(f"{torch}.attn.weight_layer", f"{flax}/attention/weight", LINEAR)
+                for i in range(1, len(model.cluster_scales) + 1):
+                    yield from _layer(
+                        f"{torch}.attn.kv{i}", f"{flax}/attention/key_value{i}", LINEAR
+                    )
+            yield from _layer(f"{torch}.attn.proj", f"{flax}/attention/out", LINEAR)
+            yield from _norm(f"{torch}.norm2", f"{flax}/norm2")
+            yield from _layer(f"{torch}.mlp.fc1", f"{flax}/mlp/expand", LINEAR)
+            yield from _layer(f"{torch}.mlp.dwconv.dwconv", f"{flax}/mlp/depthwise", DEPTHWISE)
+            yield from _layer(f"{torch}.mlp.fc2", f"{flax}/mlp/project", LINEAR)
+        yield from _norm(f"norm{number}", f"{name}_norm")
+    yield from _layer("head", "head", LINEAR)
+
+
+_TABLES: dict[type, Callable[[Any], Iterator[Entry]]] = {CLUENet: _cluenet, ClusTR: _clustr}
 
 
 def name_table(model: nn.Module) -> list[Entry]:
