@@ -35,6 +35,7 @@ def default_config() -> ml_collections.ConfigDict:
                 share_assignment=none_or(bool),
                 learn_temperature=none_or(bool),
                 dispatch=none_or(str),
+                cluster_scales=none_or(tuple),
             ),
             data=dict(
                 name="digits",
@@ -63,7 +64,14 @@ def default_config() -> ml_collections.ConfigDict:
                     resized_crop_area=(0.0, 0.0),
                     interpolation="bilinear",
                     color_jitter=(0.0, 0.0, 0.0, 0.0),
+                    # Magnitude, 0 .. 10, and how much it varies.
+                    rand_augment=(0.0, 0.0),
                 ),
+                # Repeated augmentation: how often an example stands in a row. An epoch
+                # still is as many pictures as the training set has.
+                repeats=1,
+                # On the device: parameters of the Beta distributions, 0: off.
+                mix=dict(mixup=0.0, cutmix=0.0),
             ),
             optim=dict(
                 # Images per step, over all devices.
@@ -71,16 +79,24 @@ def default_config() -> ml_collections.ConfigDict:
                 # AdamW.
                 peak_lr=1e-3,
                 weight_decay=0.05,
+                # "all" parameters decay, or only "weights": no norms, biases and scalars.
+                decay="all",
                 # Epochs of the cosine, warm-up among them.
                 epochs=100.0,
                 warmup_epochs=5.0,
                 warmup_lr=1e-6,
                 final_lr=1e-5,
+                # Epochs at final_lr after the cosine, beyond optim.epochs.
+                cooldown_epochs=0.0,
                 # "epoch": the rate changes once an epoch, as published; "step": every step.
                 lr_per="epoch",
                 # Global norm of the gradient; 0: no clipping.
                 clip_norm=0.0,
                 label_smoothing=0.0,
+                # Parts of a batch that are computed one after the other, to save memory.
+                accumulate=1,
+                # Decay of the averaged parameters that are tested and saved; 0: none.
+                ema_decay=0.0,
                 # Fine-tuning: train the head alone, or at a rate times this.
                 freeze_backbone=False,
                 head_lr_scale=1.0,
@@ -168,6 +184,19 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(0 <= optim.warmup_epochs <= optim.epochs, "optim.warmup_epochs", "in 0 .. epochs")
     require(optim.lr_per in ("epoch", "step"), "optim.lr_per", "must be 'epoch' or 'step'")
     require(optim.clip_norm >= 0, "optim.clip_norm", "must be 0 (off) or above")
+    require(optim.decay in ("all", "weights"), "optim.decay", "must be 'all' or 'weights'")
+    require(optim.cooldown_epochs >= 0, "optim.cooldown_epochs", "must be 0 or more")
+    require(0 <= optim.ema_decay < 1, "optim.ema_decay", "must be at least 0 and below 1")
+    require(
+        optim.accumulate >= 1 and optim.batch_size % (optim.accumulate * device_count) == 0,
+        "optim.accumulate",
+        f"optim.batch_size={optim.batch_size} must divide into that many parts of a multiple of "
+        f"the {device_count} devices",
+    )
+    require(data.repeats >= 1, "data.repeats", "must be at least 1")
+    require(0 <= data.augment.rand_augment[0] <= 10, "data.augment.rand_augment", "in 0 .. 10")
+    require(data.mix.mixup >= 0, "data.mix.mixup", "must be 0 (off) or above")
+    require(data.mix.cutmix >= 0, "data.mix.cutmix", "must be 0 (off) or above")
     require(optim.head_lr_scale > 0, "optim.head_lr_scale", "must be above 0")
     require(0 <= optim.label_smoothing < 1, "optim.label_smoothing", "must be in 0 .. 1")
     require(train.eval_every > 0, "train.eval_every", "must be above 0 epochs")

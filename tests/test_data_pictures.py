@@ -110,6 +110,28 @@ def test_color_jitter_of_zero_changes_nothing_and_hue_goes_round():
     assert hues == {0, 1, 2}
 
 
+def test_rand_augment_changes_as_strongly_as_told():
+    image = picture(1, 64, 64).point(lambda v: 40 + v // 2)
+    fill = (124, 116, 104)
+    for name, change in host._CHANGES.items():
+        rng = np.random.default_rng(0)
+        still, strong = (
+            np.asarray(change(image, level, rng, fill)).astype(int) for level in (0, 1)
+        )
+        assert strong.shape == (64, 64, 3)
+        assert np.abs(strong - np.asarray(image)).mean() > 0.5, name
+        if name not in ("autocontrast", "equalize", "invert", "posterize"):
+            np.testing.assert_allclose(still, np.asarray(image), atol=1, err_msg=name)
+    changed = [
+        np.asarray(host.rand_augment(image, np.random.default_rng(i), 9, 0.5, fill))
+        for i in range(60)
+    ]
+    same = sum((c == np.asarray(image)).all() for c in changed)
+    assert 5 < same < 30  # Both changes left out: a quarter.
+    again = host.rand_augment(image, np.random.default_rng(3), 9, 0.5, fill)
+    np.testing.assert_array_equal(again, changed[3])
+
+
 def test_center_crop_takes_the_middle_of_the_resized_picture():
     image = picture(2, 64, 32)
     out = host.resize_and_center_crop(image, 32, 16, "lanczos")

@@ -34,6 +34,15 @@ def test_each_pass_holds_every_example_once_in_an_order_of_its_own():
     assert len({tuple(one) for one in passes}) == 4
 
 
+def test_repeated_augmentation_shows_each_example_in_a_row():
+    data = data_config(repeats=3, **CROPS)
+    batches = take(5, data=data, batch_size=12)
+    labels = np.concatenate([batch["label"] for batch in batches]).reshape(20, 3)
+    assert (labels == labels[:, :1]).all() and sorted(labels[:, 0]) == list(range(20))
+    plain = take(5, batch_size=12)
+    np.testing.assert_array_equal(labels[:12, 0], plain[0]["label"])
+
+
 def test_batches_have_the_promised_form():
     (batch,) = take(1)
     assert batch["image"].shape == (8, 8, 8, 3) and batch["image"].dtype == np.uint8

@@ -13,7 +13,7 @@ from etils import epath
 from flax import linen as nn
 
 from cluenet_jax.config import check_config, default_config
-from cluenet_jax.data import Dataset
+from cluenet_jax.data import Dataset, mix, soft_targets
 from cluenet_jax.errors import UserError
 from cluenet_jax.train import losses, sharding
 from cluenet_jax.train.clock import Clock
@@ -80,9 +80,39 @@ def test_adamw_decays_every_parameter_and_clips():
     np.testing.assert_allclose(optax.global_norm(moment), 0.1, rtol=1e-5)
 
 
+def test_decay_can_spare_norms_and_biases():
+    config = default_config().optim
+    config.decay = "weights"
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "alpha": jnp.ones(())}
+    optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    assert {k: bool((u != 0).any()) for k, u in updates.items()} == {
+        "kernel": True,
+        "bias": False,
+        "alpha": False,
+    }
+
+
+def test_mixed_targets_say_what_is_in_the_picture():
+    images = jnp.stack([jnp.full((16, 16, 1), float(i)) for i in range(4)])
+    targets = jnp.eye(4)
+    np.testing.assert_array_equal(mix(jax.random.key(0), images, targets, 0.0, 0.0)[0], images)
+    kinds = set()
+    for seed in range(30):
+        mixed, soft = mix(jax.random.key(seed), images, targets, 0.8, 1.0)
+        np.testing.assert_allclose(soft.sum(1), 1, rtol=1e-5)
+        # Pictures are their number, so the mean of what is seen tells the shares.
+        np.testing.assert_allclose(mixed.mean((1, 2, 3)), soft @ jnp.arange(4.0), atol=1e-4)
+        whole = np.isin(np.round(mixed, 5), np.arange(4)).all()
+        kinds.add("cutmix" if whole else "mixup")
+    assert kinds == {"mixup", "cutmix"}
+
+
 def test_smoothed_targets():
     logits, labels = jnp.array([[2.0, 0.0, -1.0]]), jnp.array([0])
-    plain, smooth = losses.cross_entropy(logits, labels), losses.cross_entropy(logits, labels, 0.3)
+    plain = losses.cross_entropy(logits, labels)
+    smooth = losses.cross_entropy(logits, soft_targets(labels, 3, 0.3))
     log_p = np.asarray(jax.nn.log_softmax(logits))[0]
     np.testing.assert_allclose(plain, -log_p[:1], rtol=1e-6)
     np.testing.assert_allclose(smooth, [-0.8 * log_p[0] - 0.1 * log_p[1:].sum()], rtol=1e-6)
@@ -97,6 +127,36 @@ class Linear(nn.Module):
 
 
 DATASET = Dataset("made", tuple("abcdefg"), [], [], (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(trainer):
+    _, state, batch, mesh = trainer
+    batch = sharding.to_devices(batch, mesh)
+    after = []
+    for parts in (1, 4):
+        config = default_config()
+        config.optim.accumulate = parts
+        schedule = optax.constant_schedule(1e-2)
+        optimizer = optax.sgd(1.0)
+        step = jax.jit(make_train_step(Linear(), optimizer, schedule, config, DATASET))
+        fresh = state.replace(opt_state=optimizer.init(state.params))
+        after.append(step(fresh, batch))
+    (one, one_metrics), (four, four_metrics) = after
+    chex.assert_trees_all_close(one.params, four.params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(one_metrics, four_metrics, rtol=1e-5)
+
+
+def test_the_average_follows_the_parameters(trainer):
+    _, state, batch, mesh = trainer
+    config = default_config()
+    config.optim.ema_decay = 0.9
+    schedule = optax.constant_schedule(1e-2)
+    optimizer = make_optimizer(config.optim, schedule)
+    step = jax.jit(make_train_step(Linear(), optimizer, schedule, config, DATASET))
+    state = state.replace(average=jax.tree.map(jnp.copy, state.params))
+    after, _ = step(state, sharding.to_devices(batch, mesh))
+    expected = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, state.params, after.params)
+    chex.assert_trees_all_close(after.tested_params, expected, rtol=1e-5)
 
 
 @pytest.fixture

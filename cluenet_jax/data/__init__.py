@@ -3,6 +3,7 @@
 from cluenet_jax.data.decode import decode_image
 from cluenet_jax.data.device_augment import augment_on_device, normalize
 from cluenet_jax.data.image_folder import list_pictures
+from cluenet_jax.data.mixing import mix, soft_targets
 from cluenet_jax.data.pipeline import eval_batches, prepare_for_test, train_batches
 from cluenet_jax.data.sources import Dataset, list_datasets, load_dataset, normalization
 
@@ -14,8 +15,10 @@ __all__ = [
     "list_datasets",
     "list_pictures",
     "load_dataset",
+    "mix",
     "normalization",
     "normalize",
     "prepare_for_test",
+    "soft_targets",
     "train_batches",
 ]

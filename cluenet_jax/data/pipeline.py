@@ -7,7 +7,7 @@ on from is the number of steps taken, and nothing else needs saving.
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 import numpy as np
@@ -16,11 +16,12 @@ from PIL import Image
 from cluenet_jax.data.decode import decode_image
 from cluenet_jax.data.host_augment import (
     color_jitter,
+    rand_augment,
     random_resized_crop,
     resize,
     resize_and_center_crop,
 )
-from cluenet_jax.data.sources import Source
+from cluenet_jax.data.sources import Source, normalization
 from cluenet_jax.errors import UserError
 
 # Examples after which a stream ends: never, in practice. Grain's endless `repeat()`
@@ -40,6 +41,8 @@ class _PrepareForTraining:
     interpolation: str
     area: tuple[float, float]
     jitter: tuple[float, float, float, float]
+    rand_augment: tuple[float, float]
+    fill: tuple[int, int, int]
 
     def __call__(self, record: dict, rng: np.random.Generator) -> dict:
         image = decode_image(record["image"], record["name"])
@@ -51,7 +54,20 @@ class _PrepareForTraining:
             image = resize(image, self.image_size, self.interpolation)
         if any(self.jitter):
             image = color_jitter(image, rng, *self.jitter)
+        if self.rand_augment[0]:
+            image = rand_augment(image, rng, *self.rand_augment, self.fill)
         return {"image": np.asarray(image), "label": np.int32(record["label"])}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Repeated:
+    """Repeated augmentation: every example stands `repeats` times in a row."""
+
+    records: Sequence
+    repeats: int
+
+    def __call__(self, position: int) -> dict:
+        return self.records[position // self.repeats]
 
 
 def prepare_for_test(
@@ -84,7 +100,7 @@ def train_batches(
     """Endless shuffled, augmented batches of this process.
 
     Each pass over the data has an order of its own and holds every example
-    once; a batch may straddle two passes.
+    once (`data.repeats` times in a row); a batch may straddle two passes.
 
     Args:
       source: Records of `image` (bytes), `label` and `name`.
@@ -112,14 +128,18 @@ def train_batches(
         data.augment.interpolation,
         tuple(data.augment.resized_crop_area),
         tuple(data.augment.color_jitter),
+        tuple(data.augment.rand_augment),
+        tuple(round(255 * value) for value in normalization(data.name)[0]),
     )
     # Augmented before the rows are dealt out, so that draws depend on the global
     # position alone; lazily, so that each process works on its own rows only.
+    shuffled = (
+        grain.MapDataset.source(source).seed(seed).shuffle().repeat(-(-_EXAMPLES // len(source)))
+    )
     stream = (
-        grain.MapDataset.source(source)
+        grain.MapDataset.range(_EXAMPLES)
         .seed(seed)
-        .shuffle()
-        .repeat(-(-_EXAMPLES // len(source)))
+        .map(_Repeated(shuffled, data.repeats))
         .random_map(prepare)
         .batch(rows)
         .slice(slice(start_step * process_count + process_index, None, process_count))

@@ -80,7 +80,7 @@ class Checkpoints:
         """Saves in the background; returns when the state may be changed."""
         step = int(state.step)
         meta = {**meta, "step": step, "scores": scores}
-        self.save_items(step, meta, params=state.params, train=_without_params(state))
+        self.save_items(step, meta, params=state.tested_params, train=_rest(state))
 
     def save_items(self, step: int, meta: dict[str, Any], **trees: Any) -> None:
         """Saves `meta` and any of `params` and `train`."""
@@ -96,11 +96,13 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state at `step`, with the shapes and places of `like`."""
         args = ocp.args.Composite(
-            params=ocp.args.StandardRestore(like.params),
-            train=ocp.args.StandardRestore(_without_params(like)),
+            params=ocp.args.StandardRestore(like.tested_params),
+            train=ocp.args.StandardRestore(_rest(like)),
         )
         restored = self._manager.restore(step, args=args)
-        return like.replace(params=restored.params, **restored.train)
+        if like.average is None:
+            return like.replace(params=restored.params, **restored.train)
+        return like.replace(average=restored.params, **restored.train)
 
     def restore_params(self, step: int, like: Any) -> Any:
         """The parameters alone, with the shapes and places of `like`."""
@@ -112,8 +114,10 @@ class Checkpoints:
         self._manager.close()
 
 
-def _without_params(state: TrainState) -> dict[str, Any]:
-    fields = [f.name for f in dataclasses.fields(state) if f.name != "params"]
+def _rest(state: TrainState) -> dict[str, Any]:
+    """What `tested_params` leaves out."""
+    tested = "params" if state.average is None else "average"
+    fields = [f.name for f in dataclasses.fields(state) if f.name not in (tested, "average")]
     return {name: getattr(state, name) for name in fields}
 
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 from etils import epath
 from flax import traverse_util
@@ -42,7 +43,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     data = config.data
     dataset = load_dataset(data.name, data.dir, data.train_split, data.test_split)
     clock = Clock(len(dataset.train), config.optim.batch_size)
-    total_steps = config.train.max_steps or clock.steps(config.optim.epochs)
+    total_steps = config.train.max_steps or clock.steps(
+        config.optim.epochs + config.optim.cooldown_epochs
+    )
 
     mesh = sharding.make_mesh()
     model = model_from_config(config, dataset.num_classes)
@@ -55,9 +58,14 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         out_shardings=everywhere,
     )
     eval_step = jax.jit(make_eval_step(model, dataset.mean, dataset.std), out_shardings=everywhere)
-    state = create_state(model, optimizer, data.image_size, config.seed, everywhere)
+    state = create_state(
+        model, optimizer, data.image_size, config.seed, everywhere, config.optim.ema_decay > 0
+    )
     if config.init_from:
-        state = state.replace(params=_init_from(config, state.params, everywhere))
+        params = _init_from(config, state.params, everywhere)
+        # Copied, since a step gives its input away.
+        average = jax.tree.map(jnp.copy, params) if config.optim.ema_decay else None
+        state = state.replace(params=params, average=average)
 
     workdir = epath.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -96,7 +104,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
             tested = last or clock.passes(step, config.train.eval_every)
             if tested:
                 scores = predict_all(
-                    eval_step, state.params, _test_batches(dataset, config), mesh
+                    eval_step, state.tested_params, _test_batches(dataset, config), mesh
                 ).scores(dataset.num_classes)
                 report.write(step, **{f"test/{name}": score for name, score in scores.items()})
                 report.say(_summary(clock, step, scores))

@@ -49,13 +49,14 @@ def learning_rate(optim: ml_collections.ConfigDict, clock: Clock) -> optax.Sched
 def make_optimizer(
     optim: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """AdamW with weight decay on every parameter, after clipping if asked for.
+    """AdamW with weight decay, after clipping if asked for.
 
     With `freeze_backbone` all but the head stays as it is; `head_lr_scale`
     multiplies the head's rate.
     """
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
-    adamw = optax.adamw(schedule, weight_decay=optim.weight_decay)
+    mask = weights_only if optim.decay == "weights" else None
+    adamw = optax.adamw(schedule, weight_decay=optim.weight_decay, mask=mask)
     if not optim.freeze_backbone and optim.head_lr_scale == 1.0:
         return optax.chain(clip, adamw)
     parts = {
@@ -63,6 +64,11 @@ def make_optimizer(
         "backbone": optax.set_to_zero() if optim.freeze_backbone else adamw,
     }
     return optax.chain(clip, optax.partition(parts, _part_of_each))
+
+
+def weights_only(params: dict) -> dict:
+    """True for matrices and kernels, False for norms, biases and scalars."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _part_of_each(params: dict) -> dict:

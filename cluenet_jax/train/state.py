@@ -25,6 +25,7 @@ class TrainState(struct.PyTreeNode):
       opt_state: The optimiser's state.
       skipped: int32, steps whose loss or gradient was not usable.
       totals: Sums of `TOTALS` since the last report, float32.
+      average: Exponential moving average of the parameters, None if not kept.
     """
 
     step: jax.Array
@@ -32,6 +33,12 @@ class TrainState(struct.PyTreeNode):
     opt_state: optax.OptState
     skipped: jax.Array
     totals: dict[str, jax.Array]
+    average: Any
+
+    @property
+    def tested_params(self) -> Any:
+        """The parameters to test and to use: the average if there is one."""
+        return self.params if self.average is None else self.average
 
 
 def zero_totals() -> dict[str, jax.Array]:
@@ -45,6 +52,7 @@ def create_state(
     image_size: int,
     seed: int,
     sharding: Sharding,
+    average: bool = False,
 ) -> TrainState:
     """Draws first weights, directly where they shall live.
 
@@ -54,6 +62,7 @@ def create_state(
       image_size: Side of the square images, pixels.
       seed: Of the first weights.
       sharding: Where every array of the state lives.
+      average: Whether to keep an average of the parameters.
     """
 
     def init(key: jax.Array) -> TrainState:
@@ -65,6 +74,7 @@ def create_state(
             opt_state=optimizer.init(params),
             skipped=jnp.zeros((), jnp.int32),
             totals=zero_totals(),
+            average=params if average else None,
         )
 
     return jax.jit(init, out_shardings=sharding)(jax.random.key(seed))

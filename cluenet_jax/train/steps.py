@@ -9,7 +9,7 @@ import ml_collections
 import optax
 from flax import linen as nn
 
-from cluenet_jax.data import Dataset, augment_on_device, normalize
+from cluenet_jax.data import Dataset, augment_on_device, mix, normalize, soft_targets
 from cluenet_jax.train.losses import cross_entropy
 from cluenet_jax.train.state import TrainState
 
@@ -34,29 +34,34 @@ def make_train_step(
     """
     seed_key = jax.random.key(config.seed)
 
+    optim, data = config.optim, config.data
+
+    def loss_fn(params: Any, key: jax.Array, images: jax.Array, targets: jax.Array):
+        logits = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
+        return cross_entropy(logits, targets).mean(), logits
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(seed_key, state.step))
+        step_key = jax.random.fold_in(seed_key, state.step)
+        augment_key, mix_key, dropout_key = jax.random.split(step_key, 3)
         images = augment_on_device(
-            augment_key, batch["image"], config.data.augment, dataset.mean, dataset.std
+            augment_key, batch["image"], data.augment, dataset.mean, dataset.std
         )
-
-        def loss_fn(params: Any) -> tuple[jax.Array, jax.Array]:
-            logits = model.apply(
-                {"params": params}, images, train=True, rngs={"dropout": dropout_key}
-            )
-            losses = cross_entropy(logits, batch["label"], config.optim.label_smoothing)
-            return losses.mean(), logits
-
-        (loss, logits), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        grad_norm = optax.global_norm(grads)
-        usable = jnp.isfinite(grad_norm) & (loss <= config.optim.max_loss)
+        targets = soft_targets(batch["label"], dataset.num_classes, optim.label_smoothing)
+        images, targets = mix(mix_key, images, targets, data.mix.mixup, data.mix.cutmix)
+        (loss, logits), grads = _in_parts(
+            jax.value_and_grad(loss_fn, has_aux=True), optim.accumulate
+        )(state.params, dropout_key, images, targets)
+        grad_norm = optax.tree.norm(grads)
+        usable = jnp.isfinite(grad_norm) & (loss <= optim.max_loss)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(usable, new, old),
-            (params, opt_state),
-            (state.params, state.opt_state),
+        average = state.average
+        if average is not None:
+            average = optax.incremental_update(params, average, 1 - optim.ema_decay)
+        kept = (state.params, state.opt_state, state.average)
+        params, opt_state, average = jax.tree.map(
+            lambda new, old: jnp.where(usable, new, old), (params, opt_state, average), kept
         )
         correct = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
         count = jnp.float32(correct.size)
@@ -75,9 +80,35 @@ def make_train_step(
             opt_state=opt_state,
             skipped=state.skipped + metrics["skipped"],
             totals=totals,
+            average=average,
         ), metrics
 
     return train_step
+
+
+def _in_parts(grad_fn: Callable, parts: int) -> Callable:
+    """Computes gradients over parts of a batch one after the other, and their mean.
+
+    Part i is every `parts`-th example from i on, so that each lies on all devices.
+    """
+    if parts == 1:
+        return grad_fn
+
+    def compute(params: Any, key: jax.Array, images: jax.Array, targets: jax.Array):
+        def split(x: jax.Array) -> jax.Array:
+            return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+        def add(total: tuple, part: tuple) -> tuple[tuple, jax.Array]:
+            (loss, logits), grads = grad_fn(params, *part)
+            return jax.tree.map(jnp.add, total, (loss, grads)), logits
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        inputs = (jax.random.split(key, parts), split(images), split(targets))
+        (loss, grads), logits = jax.lax.scan(add, zero, inputs)
+        loss, grads = jax.tree.map(lambda x: x / parts, (loss, grads))
+        return (loss, jnp.swapaxes(logits, 0, 1).reshape(-1, logits.shape[-1])), grads
+
+    return compute
 
 
 def make_eval_step(
