@@ -278,12 +278,15 @@ def test_a_missing_checkpoint_is_an_error_without_a_traceback(tmp_path, monkeypa
         ("cluenet_tiny", 224, 1.30e9),
         ("cluenet_small", 224, 3.16e9),
         ("cluenet_base", 224, 6.40e9),
+        ("clustr_b1", 224, 2.15e9),
+        ("clustr_b2", 224, 4.80e9),
+        ("clustr_b3", 224, 7.48e9),
     ],
 )
 def test_multiply_adds_are_the_published_ones(name, size, published):
     counts = summary.count_multiply_adds(cluenet_jax.create_model(name), size)
-    assert abs(counts["products"] / published - 1) < 0.03
-    assert counts["xla"] > counts["products"] + counts["aggregation"]
+    assert abs(counts["published"] / published - 1) < 0.03
+    assert counts["others"] > 0 and counts["xla"] > counts["published"]
 
 
 def test_summary_prints_modules_and_totals(capsys):

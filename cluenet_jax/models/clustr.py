@@ -69,7 +69,8 @@ class ClusteredAttention(nn.Module):
             weights = jnp.exp(_linear(1, "weight", jnp.float32)(x))
             merged, assignment = self._merge(x, weights)
             out = sum(
-                self._attend(query, tokens, f"key_value{i + 1}") for i, tokens in enumerate(merged)
+                self._attend(query, tokens, f"key_value{i + 1}", finer=i > 0)
+                for i, tokens in enumerate(merged)
             )
         out = out.transpose(0, 2, 1, 3).reshape(x.shape)
         return _linear(channels, "out", self.dtype)(out), assignment
@@ -83,7 +84,8 @@ class ClusteredAttention(nn.Module):
         whole = jnp.broadcast_to(jnp.arange(tokens, dtype=jnp.int32), (batch, tokens))
         neighbours = min(self.neighbours, tokens)
         smaller = [count for count in counts if count < tokens]
-        found = iter(ops.density_peak_clustering(x, smaller, neighbours) if smaller else ())
+        with jax.named_scope("clustering"):
+            found = iter(ops.density_peak_clustering(x, smaller, neighbours) if smaller else ())
         merged, assignments = [], []
         for count in counts:
             if count < tokens:
@@ -95,14 +97,18 @@ class ClusteredAttention(nn.Module):
             assignments.append(index)
         return merged, jnp.stack(assignments, axis=1)
 
-    def _attend(self, query: jax.Array, tokens: jax.Array, name: str) -> jax.Array:
+    def _attend(
+        self, query: jax.Array, tokens: jax.Array, name: str, finer: bool = False
+    ) -> jax.Array:
         """`[B, G, N, D]`, what the queries take from the tokens `[B, M, C]`."""
         channels = tokens.shape[-1]
         both = _linear(2 * channels, name, self.dtype)(tokens)
         key, value = (self._split(part) for part in jnp.split(both, 2, axis=-1))
-        logits = jnp.einsum("bgnd,bgmd->bgnm", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5)
-        return jnp.einsum("bgnm,bgmd->bgnd", weights.astype(value.dtype), value)
+        # Publications count the attention to the coarsest scale only (see summary.py).
+        with jax.named_scope("finer_scale" if finer else "attention"):
+            logits = jnp.einsum("bgnd,bgmd->bgnm", query, key, preferred_element_type=jnp.float32)
+            weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5)
+            return jnp.einsum("bgnm,bgmd->bgnd", weights.astype(value.dtype), value)
 
     def _split(self, x: jax.Array) -> jax.Array:
         """`[B, N, G*D]` to `[B, G, N, D]`."""

@@ -26,7 +26,7 @@ from cluenet_jax.ops.segment import segment_sum
 _ONE_BY_ONE = 8192
 # Entries of the distances of one block of rows: they stay in a CPU's cache
 # while several passes go over them.
-_BLOCK = 2**18
+_BLOCK = 2**20
 
 
 def density_peak_clustering(
@@ -67,7 +67,7 @@ def density_peak_clustering(
         return _cluster(points, noise, tuple(num_clusters), neighbours, rows)
 
     def in_blocks(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-        return cluster(points, noise, max(_BLOCK // (len(points) * tokens), 1))
+        return cluster(points, noise, min(max(_BLOCK // (len(points) * tokens), 1), tokens))
 
     def at_once(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
         return cluster(points, noise, tokens)
@@ -92,7 +92,8 @@ def _cluster(
     tokens = points.shape[1]
 
     def measure(block: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        distances = pairwise_distances(block, points)
+        # Otherwise XLA computes them anew in every pass.
+        distances = jax.lax.optimization_barrier(pairwise_distances(block, points))
         spread = jnp.mean(smallest(distances, neighbours) ** 2, axis=-1)
         return spread, distances.max(axis=-1), distances
 
