@@ -21,7 +21,7 @@ from cluenet_jax.train import checkpoint
 from cluenet_jax.train.evaluate import Predictions
 from tests.golden import load_case, relative_error
 from tests.pictures import encode, picture
-from tests.test_cluenet import CASES, RECORDED
+from tests.test_cluenet import CASES, RECORDED, first_weights
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAME = "cluenet_nano_32"
@@ -189,6 +189,17 @@ def test_an_exported_program_takes_any_batch(converted):
     together = program.call(images)
     apart = np.concatenate([program.call(images[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+def test_clustr_is_exported_too(tmp_path):
+    model = cluenet_jax.create_model("clustr_nano")
+    params = first_weights(model, np.zeros((1, 32, 32, 3), np.float32))["params"]
+    meta = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 32}
+    program = export.export_program(checkpoint.Loaded(model, params, meta))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    logits = jax.export.deserialize(bytearray(program)).call(images)
+    expected = jax.jit(model.apply)({"params": params}, normalize(images, (0.5,) * 3, (0.5,) * 3))
+    assert relative_error(logits, expected) < 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from cluenet_jax.ops.segment import segment_sum
 # Above this many tokens images are clustered one after the other: the
 # distances of a single one take 256 MB.
 _ONE_BY_ONE = 8192
-# Entries of the distances of one block of rows: they stay in a CPU's cache
-# while several passes go over them.
-_BLOCK = 2**20
+# Entries of the distances of one block of rows of an image: they stay in a CPU's
+# cache while several passes go over them.
+_BLOCK = 2**17
 
 
 def density_peak_clustering(
@@ -67,7 +67,7 @@ def density_peak_clustering(
         return _cluster(points, noise, tuple(num_clusters), neighbours, rows)
 
     def in_blocks(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-        return cluster(points, noise, min(max(_BLOCK // (len(points) * tokens), 1), tokens))
+        return cluster(points, noise, min(max(_BLOCK // tokens, 1), tokens))
 
     def at_once(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
         return cluster(points, noise, tokens)
