@@ -17,7 +17,7 @@ def get_config():
     config.data.augment.crop_padding = 4
     config.optim.batch_size = 128
     config.optim.peak_lr = 2e-3
-    config.optim.epochs = 20.0
+    config.optim.epochs = 25.0
     config.optim.warmup_epochs = 2.0
     config.optim.lr_per = "step"
     config.train.eval_every = 5.0
