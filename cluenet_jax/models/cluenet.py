@@ -28,10 +28,12 @@ from cluenet_jax import ops
 from cluenet_jax.models.layers import (
     DepthwiseConv,
     DropPath,
+    check_network,
     conv_init,
     drop_path_rates,
     gelu,
-    linear_init,
+    layer_norm,
+    linear,
 )
 
 POOLINGS = ("icp", "fec", "shared")
@@ -39,11 +41,7 @@ DISPATCHES = ("hard", "soft")
 
 
 def _layer_norm(name: str, dtype: jnp.dtype) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5, dtype=dtype, use_fast_variance=False, name=name)
-
-
-def _linear(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
-    return nn.Dense(features, kernel_init=linear_init, dtype=dtype, name=name)
+    return layer_norm(name, dtype, 1e-5)
 
 
 def _conv1x1(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
@@ -168,7 +166,7 @@ class ClusterAttention(nn.Module):
         scale = self.param("scale", nn.initializers.ones, ())
         shift = self.param("shift", nn.initializers.zeros, ())
         side_by_side = centres.transpose(0, 2, 1, 3).reshape(batch, num_centres, heads * dim)
-        query = self._split(_linear(heads * dim, "query", self.dtype)(side_by_side))
+        query = self._split(linear(heads * dim, "query", self.dtype)(side_by_side))
         return jax.nn.sigmoid(shift + scale * ops.cosine_similarity(query, key))
 
 
@@ -180,9 +178,9 @@ class ConvMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = _linear(self.hidden, "expand", self.dtype)(x)
+        y = linear(self.hidden, "expand", self.dtype)(x)
         y = gelu(DepthwiseConv(self.dtype, name="depthwise")(y))
-        return _linear(x.shape[-1], "project", self.dtype)(y)
+        return linear(x.shape[-1], "project", self.dtype)(y)
 
 
 class Block(nn.Module):
@@ -348,10 +346,7 @@ class CLUENet(nn.Module):
             raise ValueError(f"dispatch={self.dispatch!r} is not one of {', '.join(DISPATCHES)}.")
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} must be even: the gate halves it.")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path={self.drop_path} must be at least 0 and below 1.")
-        if not self.backbone and self.num_classes < 1:
-            raise ValueError(f"num_classes={self.num_classes} must be at least 1.")
+        check_network(self.num_classes, self.drop_path, self.backbone)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, return_maps: bool = False):
@@ -419,7 +414,7 @@ class CLUENet(nn.Module):
         else:
             x = _layer_norm("norm", self.dtype)(x)
             maps["pre_logits"] = x = x.mean(axis=(1, 2), dtype=jnp.float32)
-            result = _linear(self.num_classes, "head", jnp.float32)(x)
+            result = linear(self.num_classes, "head", jnp.float32)(x)
         return (result, maps) if return_maps else result
 
     def _check(self, images: jax.Array) -> None:

@@ -23,19 +23,17 @@ from cluenet_jax import ops
 from cluenet_jax.models.layers import (
     DepthwiseConv,
     DropPath,
+    check_network,
     conv_init,
     drop_path_rates,
     gelu,
-    linear_init,
+    layer_norm,
+    linear,
 )
 
 
 def _layer_norm(name: str, dtype: jnp.dtype, epsilon: float = 1e-6) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
-
-
-def _linear(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
-    return nn.Dense(features, kernel_init=linear_init, dtype=dtype, name=name)
+    return layer_norm(name, dtype, epsilon)
 
 
 class ClusteredAttention(nn.Module):
@@ -62,18 +60,18 @@ class ClusteredAttention(nn.Module):
           `[B, N, C]`, and the assignment `[B, scales, N]` int32 (None for plain attention).
         """
         channels = x.shape[-1]
-        query = self._split(_linear(channels, "query", self.dtype)(x))
+        query = self._split(linear(channels, "query", self.dtype)(x))
         if self.reduction == 1:
             out, assignment = self._attend(query, x, "key_value"), None
         else:
-            weights = jnp.exp(_linear(1, "weight", jnp.float32)(x))
+            weights = jnp.exp(linear(1, "weight", jnp.float32)(x))
             merged, assignment = self._merge(x, weights)
             out = sum(
                 self._attend(query, tokens, f"key_value{i + 1}", finer=i > 0)
                 for i, tokens in enumerate(merged)
             )
         out = out.transpose(0, 2, 1, 3).reshape(x.shape)
-        return _linear(channels, "out", self.dtype)(out), assignment
+        return linear(channels, "out", self.dtype)(out), assignment
 
     def _merge(self, x: jax.Array, weights: jax.Array) -> tuple[list[jax.Array], jax.Array]:
         """The clustered tokens of each scale, and how they were clustered."""
@@ -102,7 +100,7 @@ class ClusteredAttention(nn.Module):
     ) -> jax.Array:
         """`[B, G, N, D]`, what the queries take from the tokens `[B, M, C]`."""
         channels = tokens.shape[-1]
-        both = _linear(2 * channels, name, self.dtype)(tokens)
+        both = linear(2 * channels, name, self.dtype)(tokens)
         key, value = (self._split(part) for part in jnp.split(both, 2, axis=-1))
         # Publications count the attention to the coarsest scale only (see summary.py).
         with jax.named_scope("finer_scale" if finer else "attention"):
@@ -125,9 +123,9 @@ class ConvMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        u = _linear(self.hidden, "expand", self.dtype)(x)
+        u = linear(self.hidden, "expand", self.dtype)(x)
         y = gelu(u + DepthwiseConv(self.dtype, name="depthwise")(u))
-        return _linear(x.shape[-1], "project", self.dtype)(y)
+        return linear(x.shape[-1], "project", self.dtype)(y)
 
 
 class Block(nn.Module):
@@ -200,10 +198,7 @@ class ClusTR(nn.Module):
             raise ValueError(f"cluster_scales={scales} must be ascending numbers from 1 on.")
         if self.neighbours < 1:
             raise ValueError(f"neighbours={self.neighbours} must be at least 1.")
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path={self.drop_path} must be at least 0 and below 1.")
-        if not self.backbone and self.num_classes < 1:
-            raise ValueError(f"num_classes={self.num_classes} must be at least 1.")
+        check_network(self.num_classes, self.drop_path, self.backbone)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, return_maps: bool = False):
@@ -264,7 +259,7 @@ class ClusTR(nn.Module):
             result = tuple(outputs)
         else:
             maps["pre_logits"] = x = x.mean(axis=(1, 2), dtype=jnp.float32)
-            result = _linear(self.num_classes, "head", jnp.float32)(x)
+            result = linear(self.num_classes, "head", jnp.float32)(x)
         return (result, maps) if return_maps else result
 
 

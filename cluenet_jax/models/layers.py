@@ -22,6 +22,24 @@ def depthwise_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) ->
     return jnp.sqrt(2.0 / (shape[0] * shape[1])) * jax.random.normal(key, shape, dtype)
 
 
+def linear(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
+    """A linear map with the families' first weights."""
+    return nn.Dense(features, kernel_init=linear_init, dtype=dtype, name=name)
+
+
+def layer_norm(name: str, dtype: jnp.dtype, epsilon: float) -> nn.LayerNorm:
+    """A LayerNorm over channels, its variance in a second pass."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def check_network(num_classes: int, drop_path: float, backbone: bool) -> None:
+    """Raises a ValueError for what no network can have."""
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path={drop_path} must be at least 0 and below 1.")
+    if not backbone and num_classes < 1:
+        raise ValueError(f"num_classes={num_classes} must be at least 1.")
+
+
 def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:
     """Drop rates of every block, growing linearly over the whole network from 0 to `rate`."""
     rates = np.linspace(0.0, rate, sum(depths)).tolist()
