@@ -1,4 +1,4 @@
-# `make run` trains on the embedded digits, `make test` passes the tests; each
+# `make run` trains on the embedded digits and draws its maps, `make test` passes the tests; each
 # builds its own virtual environment in .venv first. PYTHON picks the interpreter.
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 
 run: $(VENV)/run.stamp
 	$(BIN)/python main.py --config=configs/digits.py
+	$(BIN)/python -m cluenet_jax.visualize --checkpoint=runs/digits --test_pictures=8 \
+		--out=runs/digits/maps
 
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -73,7 +73,7 @@ def predict(
         return jax.nn.softmax(loaded.model.apply({"params": loaded.params}, normal))
 
     names = meta["class_names"]
-    for group in _groups(pictures, batch):
+    for group in groups(pictures, batch):
         images = np.stack([image for _, image in group])
         # One compiled program: the last group is filled up.
         filled = np.pad(images, ((0, batch - len(images)), (0, 0), (0, 0), (0, 0)))
@@ -87,7 +87,8 @@ def predict(
             }
 
 
-def _groups(items: Iterator, size: int) -> Iterator[list]:
+def groups(items: Iterator, size: int) -> Iterator[list]:
+    """Cuts a stream into lists of `size`; the last may be shorter."""
     group = []
     for item in items:
         group.append(item)

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "data": {"data"},
     "config": {"data", "models"},
     "weights": {"models", "weights"},
+    "explain": {"explain", "models", "ops"},
     "train": {"train", "config", "data", "models", "ops", "weights"},
 }
 

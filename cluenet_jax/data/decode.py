@@ -17,7 +17,7 @@ FORMATS = tuple(sorted(set(_WANTED) & set(Image.registered_extensions().values()
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
-def decode_image(data: bytes, name: str = "image") -> Image.Image:
+def decode_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes a picture of any of `FORMATS` and any mode of whole numbers.
 
     Grey, palette, CMYK and alpha become plain RGB (alpha is dropped, as the
@@ -26,21 +26,22 @@ def decode_image(data: bytes, name: str = "image") -> Image.Image:
     Args:
       data: The file's bytes.
       name: What to call the picture in an error.
+      max_pixels: Larger pictures are refused.
 
     Returns:
       A Pillow image of mode RGB.
 
     Raises:
-      ImageError: Not a picture, cut short, of floating point pixels, or above `MAX_PIXELS`.
+      ImageError: Not a picture, cut short, of floating point pixels, or above `max_pixels`.
     """
     try:
         with warnings.catch_warnings():
             # Pillow warns at half of its own bound; ours is checked below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise ImageError(
-                    f"{name}: {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read."
+                    f"{name}: {image.width}x{image.height} pixels; at most {max_pixels:,} are read."
                 )
             if image.mode == "F":
                 # Their range is not stated in the file; `convert` would clip to black.
