@@ -11,7 +11,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from cluenet_jax import cli
+from cluenet_jax import cli, runtime
 from cluenet_jax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     cli.quiet()
+    runtime.prepare()
     # Imported late: `--help` and misspelt flags answer at once.
     import jax
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from absl import logging as absl_logging
 
+from cluenet_jax import runtime
 from cluenet_jax.errors import UserError
 
 
@@ -25,6 +26,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         `UserError` ends in its message and code 2.
     """
     quiet()
+    runtime.prepare()
     try:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:

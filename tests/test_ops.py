@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cluenet_jax import ops
-from cluenet_jax.ops import depthwise
+from cluenet_jax.ops import argmax, depthwise, pooling
 from tests import reference
 
 
@@ -108,6 +108,42 @@ def test_nearest_centre_is_the_most_similar_and_passes_no_gradient():
         expected = reference.cosine_similarity(centres[b], points[b]).argmax(0)
         np.testing.assert_array_equal(index[b], expected)
     chex.assert_type(index, jnp.int32)
+
+
+@pytest.mark.parametrize("entries", [1, 7, 40, 300, 10**6])
+@pytest.mark.parametrize("shape", [(3, 12, 17), (4, 1, 5), (1, 30, 30), (2, 7, 1)])
+def test_nearest_centres_in_blocks_are_the_same_to_the_last_index(shape, entries, monkeypatch):
+    monkeypatch.setattr(pooling, "_TILE", 8)
+    batch, count, points = shape
+    # Multiples of a half: many similarities are exactly equal.
+    a, b = np.round(draw(0, batch, count, 4)), np.round(draw(1, batch, points, 4))
+    whole = np.einsum("bmc,bnc->bmn", a, b).argmax(axis=1)
+    blocks = jax.jit(pooling.nearest_in_blocks, static_argnums=2)(a, b, entries)
+    np.testing.assert_array_equal(blocks, whole)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 1, 4), (2, 3, 49, 31), (256, 7)])
+def test_variants_of_argmax_agree(shape):
+    scores = np.round(draw(0, *shape))
+    expected = scores.argmax(axis=-2)
+    best, rows = jax.jit(argmax.two_reductions)(scores)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(best, scores.max(axis=-2))
+    np.testing.assert_array_equal(argmax.one_reduction(scores), expected)
+    np.testing.assert_array_equal(argmax.argmax_rows(-np.inf * np.ones(shape)), 0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gelu_and_its_gradient(dtype):
+    x = jnp.asarray(np.linspace(-9, 9, 401), dtype)
+    tolerance = 1e-6 if dtype == jnp.float32 else 2e-2
+    exact = jax.nn.gelu(x.astype(jnp.float32), approximate=False)
+    value, pull = jax.vjp(ops.gelu, x)
+    chex.assert_type([value, pull(jnp.ones_like(x))[0]], dtype)
+    np.testing.assert_allclose(value.astype(jnp.float32), exact, atol=tolerance, rtol=tolerance)
+    slope = jax.vmap(jax.grad(lambda x: jax.nn.gelu(x, approximate=False)))(x.astype(jnp.float32))
+    found = pull(jnp.ones_like(x))[0].astype(jnp.float32)
+    np.testing.assert_allclose(found, slope, atol=2 * tolerance)
 
 
 def test_a_centre_is_nearest_to_itself():

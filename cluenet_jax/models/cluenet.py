@@ -31,7 +31,6 @@ from cluenet_jax.models.layers import (
     check_network,
     conv_init,
     drop_path_rates,
-    gelu,
     layer_norm,
     linear,
 )
@@ -84,7 +83,7 @@ class GatedFusion(nn.Module):
         b2 = self.param("b2", nn.initializers.zeros, (heads,))
         w1, b1, w2, b2 = (p.astype(self.dtype) for p in (w1, b1, w2, b2))
         both = jnp.concatenate([centres, local], axis=-1)
-        features = gelu(jnp.einsum("bgmi,gio->bgmo", both, w1) + b1[:, None])
+        features = ops.gelu(jnp.einsum("bgmi,gio->bgmo", both, w1) + b1[:, None])
         gate = jax.nn.sigmoid(jnp.einsum("bgmo,go->bgm", features, w2) + b2[:, None])
         return centres + gate[..., None] * (local - centres), gate
 
@@ -179,7 +178,7 @@ class ConvMLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = linear(self.hidden, "expand", self.dtype)(x)
-        y = gelu(DepthwiseConv(self.dtype, name="depthwise")(y))
+        y = ops.gelu(DepthwiseConv(self.dtype, name="depthwise")(y))
         return linear(x.shape[-1], "project", self.dtype)(y)
 
 
@@ -245,7 +244,7 @@ class ClusterPooling(nn.Module):
         y = ops.cluster_mean(rows(averaged), rows(centres), index)
         if self.config == "icp":
             y = _layer_norm("norm", self.dtype)(y)
-            y = gelu(_conv1x1(channels, "expand", self.dtype)(y))
+            y = ops.gelu(_conv1x1(channels, "expand", self.dtype)(y))
             y = _conv1x1(self.features, "project", self.dtype)(y)
         if self.norm_after:
             y = _layer_norm("norm_after", self.dtype)(y)

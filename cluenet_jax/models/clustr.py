@@ -26,7 +26,6 @@ from cluenet_jax.models.layers import (
     check_network,
     conv_init,
     drop_path_rates,
-    gelu,
     layer_norm,
     linear,
 )
@@ -124,7 +123,7 @@ class ConvMLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         u = linear(self.hidden, "expand", self.dtype)(x)
-        y = gelu(u + DepthwiseConv(self.dtype, name="depthwise")(u))
+        y = ops.gelu(u + DepthwiseConv(self.dtype, name="depthwise")(u))
         return linear(x.shape[-1], "project", self.dtype)(y)
 
 

@@ -1,15 +1,11 @@
 """Layers that both model families use, and how first weights are drawn."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from cluenet_jax.ops import depthwise_conv3x3
-
-gelu = functools.partial(jax.nn.gelu, approximate=False)
 
 # "Truncated normal, sigma 0.02, cut at +-2": a hundred sigma away, so a normal.
 linear_init = nn.initializers.normal(0.02)

@@ -9,6 +9,7 @@ from cluenet_jax.ops.aggregate import aggregate, aggregation_weights
 from cluenet_jax.ops.assign import dispatch, hard_assign, soft_dispatch
 from cluenet_jax.ops.density_peaks import density_peak_clustering, merge_tokens
 from cluenet_jax.ops.depthwise import depthwise_conv3x3
+from cluenet_jax.ops.gelu import gelu
 from cluenet_jax.ops.pooling import adaptive_avg_pool, cluster_mean, nearest_centre
 from cluenet_jax.ops.segment import segment_sum
 from cluenet_jax.ops.similarity import cosine_similarity, l2_normalize
@@ -22,6 +23,7 @@ __all__ = [
     "density_peak_clustering",
     "depthwise_conv3x3",
     "dispatch",
+    "gelu",
     "hard_assign",
     "l2_normalize",
     "merge_tokens",

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from cluenet_jax.ops.argmax import argmax_rows
+
 
 def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Assigns each point to the centre of highest score.
@@ -15,7 +17,7 @@ def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
       the score at it `[..., N]`. The gradient of the score reaches the chosen
       entry of `scores` alone; the index has none.
     """
-    index = jax.lax.argmax(scores, scores.ndim - 2, jnp.int32)
+    index = argmax_rows(scores)
     chosen = jnp.take_along_axis(scores, index[..., None, :], axis=-2)
     return index, jnp.squeeze(chosen, axis=-2)
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from cluenet_jax.ops.argmax import argmax_rows
 from cluenet_jax.ops.segment import segment_sum
 
 # Above this many tokens images are clustered one after the other: the
@@ -118,7 +119,7 @@ def _cluster(
 @jax.vmap
 def _join(to_centres: jax.Array, centres: jax.Array) -> jax.Array:
     """`[M, N]` distances and `[M]` tokens that are centres, to the cluster of each token."""
-    index = jax.lax.argmin(to_centres, 0, jnp.int32)
+    index = argmax_rows(-to_centres)
     return index.at[centres].set(jnp.arange(len(centres), dtype=jnp.int32))
 
 

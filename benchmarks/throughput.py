@@ -1,0 +1,291 @@
+"""Images per second of a network, in inference and training, against the same one in PyTorch.
+
+    python benchmarks/throughput.py --model=cluenet_tiny --size=224 --batch=8 --peer=torch
+
+Both sides run in processes of their own, which take turns: one is stopped while the other
+is measured. A training step is forward, backward and AdamW. Reported are medians over the rounds,
+with the spread (lowest and highest), and the ratio ours / peer of each round's pair.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+PEERS = {
+    "torch": "eager, clusters by masks as the field writes them",
+    "torch_tuned": "eager, gather and scatter, freed memory kept",
+    "torch_compile": "torch.compile, gather and scatter",
+}
+_SECONDS = 2.0
+
+
+def main() -> None:
+    """Measures, prints a table, writes JSON."""
+    args = parse()
+    if args.side:
+        return serve(args)
+    sides = {"ours": start(args, "ours")}
+    if args.peer:
+        sides["peer"] = start(args, "peer")
+    about = {name: json.loads(side.stdout.readline()) for name, side in sides.items()}
+    tasks = about["ours"]["tasks"]
+    speeds = {(name, task): [] for name in sides for task in tasks}
+    for _ in range(args.rounds):
+        for task in tasks:
+            for name, side in sides.items():
+                speeds[name, task].append(ask(side, task)["images_per_s"])
+    for name, side in sides.items():
+        about[name] |= ask(side, "end")
+        side.wait()
+    result = summary(args, about, speeds, tasks)
+    print(to_text(result))
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(result, file, indent=1)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="cluenet_mini_cifar")
+    parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--peer", choices=tuple(PEERS), help="what to compare with")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--inference_only", action="store_true")
+    parser.add_argument("--json", help="a file for all numbers")
+    parser.add_argument("--side", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if min(args.size, args.batch, args.rounds) < 1:
+        parser.error("--size, --batch and --rounds must be at least 1.")
+    return args
+
+
+def start(args: argparse.Namespace, side: str) -> subprocess.Popen:
+    command = [sys.executable, __file__, *sys.argv[1:], f"--side={side}"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(side: subprocess.Popen, task: str) -> dict:
+    side.stdin.write(task + "\n")
+    side.stdin.flush()
+    return json.loads(side.stdout.readline())
+
+
+def serve(args: argparse.Namespace) -> None:
+    """One side: prints what it is, then measures whatever task it is told, until `end`."""
+    make = {"ours": ours, "peer": peer}[args.side]
+    tasks, about = make(args)
+    answers = sys.stdout
+    print(json.dumps({**about, "tasks": list(tasks)}), file=answers, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "end":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            print(json.dumps({"peak_bytes": device_peak(args) or peak}), flush=True)
+            return
+        work, images = tasks[line.strip()], args.batch
+        repeats, begin = 0, time.perf_counter()
+        while repeats < 2 or time.perf_counter() - begin < _SECONDS:
+            work()
+            repeats += 1
+        speed = repeats * images / (time.perf_counter() - begin)
+        print(json.dumps({"images_per_s": speed}), file=answers, flush=True)
+
+
+def device_peak(args: argparse.Namespace) -> int | None:
+    """Bytes that were in use on an accelerator at most; None on a CPU."""
+    if args.side == "ours":
+        import jax
+
+        stats = jax.local_devices()[0].memory_stats()
+        return stats and stats.get("peak_bytes_in_use")
+    import torch
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def ours(args: argparse.Namespace) -> tuple[dict, dict]:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    import cluenet_jax
+    from cluenet_jax import runtime
+
+    runtime.keep_freed_memory()
+    model = cluenet_jax.create_model(args.model, dtype=args.dtype)
+    shape = (args.batch, args.size, args.size, 3)
+    images = jax.random.normal(jax.random.key(0), shape)
+    labels = jnp.arange(args.batch) % model.num_classes
+    params = jax.jit(model.init)(jax.random.key(0), images[:1])["params"]
+
+    def infer(params, images):
+        return model.apply({"params": params}, images)
+
+    optimizer = optax.adamw(1e-4)
+
+    def loss_fn(params, key):
+        logits = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    def train(params, state, key):
+        grads = jax.grad(loss_fn)(params, key)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    seconds = {}
+
+    def compiled(name, function, *inputs, **options):
+        begin = time.perf_counter()
+        program = jax.jit(function, **options).lower(*inputs).compile()
+        seconds[name] = time.perf_counter() - begin
+        return program
+
+    infer_step = compiled("infer", infer, params, images)
+    tasks = {"infer": lambda: jax.block_until_ready(infer_step(params, images))}
+    if not args.inference_only:
+        held = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
+        key = jax.random.key(1)
+        step = compiled("train", train, *held["state"], key, donate_argnums=(0, 1))
+
+        def train_once():
+            held["state"] = jax.block_until_ready(step(*held["state"], key))
+
+        tasks["train"] = train_once
+    about = {
+        "library": f"jax {jax.__version__}",
+        "device": jax.devices()[0].device_kind,
+        "compile_s": seconds,
+    }
+    for task in tasks.values():
+        task()
+    return tasks, about
+
+
+def peer(args: argparse.Namespace) -> tuple[dict, dict]:
+    import contextlib
+    import pathlib
+
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+    import torch
+
+    from cluenet_jax import runtime
+
+    if args.peer == "torch_tuned":
+        runtime.keep_freed_memory()
+
+    from benchmarks import torch_peer
+    from cluenet_jax.models.registry import model_options
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = torch_peer.build(args.model, model_options(args.model), args.peer != "torch")
+    model = model.to(device)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.05)
+    forward = torch.compile(model) if args.peer == "torch_compile" else model
+    images = torch.randn(args.batch, 3, args.size, args.size, device=device)
+    labels = torch.arange(args.batch, device=device) % model.head.out_features
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda" or None)
+
+    def mixed():
+        if args.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(device, torch.bfloat16)
+
+    def wait():
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def infer():
+        model.eval()
+        with torch.inference_mode(), mixed():
+            forward(images)
+        wait()
+
+    def train():
+        model.train()
+        optimizer.zero_grad(set_to_none=True)
+        with mixed():
+            loss = torch.nn.functional.cross_entropy(forward(images), labels)
+        loss.backward()
+        optimizer.step()
+        wait()
+
+    tasks, seconds = {"infer": infer}, {}
+    if not args.inference_only:
+        tasks["train"] = train
+    for name, task in tasks.items():
+        begin = time.perf_counter()
+        task()
+        seconds[name] = time.perf_counter() - begin
+        task()
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    library = f"torch {torch.__version__}, {PEERS[args.peer]},"
+    return tasks, {"library": library, "device": name, "compile_s": seconds}
+
+
+def summary(args: argparse.Namespace, about: dict, speeds: dict, tasks: list[str]) -> dict:
+    """All numbers; ratios are ours over the peer's images/s, round by round."""
+    result = {
+        "model": args.model,
+        "size": args.size,
+        "batch": args.batch,
+        "dtype": args.dtype,
+        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+        "versions": {n: metadata.version(n) for n in ("jax", "flax", "optax")},
+        "rounds": args.rounds,
+        "sides": {},
+    }
+    for name, words in about.items():
+        result["sides"][name] = {
+            **{key: words[key] for key in ("library", "device", "compile_s", "peak_bytes")},
+            **{task: spread(speeds[name, task]) for task in tasks},
+        }
+    if "peer" in about:
+        for task in tasks:
+            pairs = zip(speeds["ours", task], speeds["peer", task], strict=True)
+            ratios = spread([a / b for a, b in pairs])
+            result[f"{task}_ratio"] = ratios["median"]
+            result[f"{task}_ratio_spread"] = [ratios["lowest"], ratios["highest"]]
+    return result
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {
+        "median": statistics.median(values),
+        "lowest": min(values),
+        "highest": max(values),
+    }
+
+
+def to_text(result: dict) -> str:
+    lines = [f"{result['model']} {result['size']}x{result['size']}, batch {result['batch']}, "
+             f"{result['dtype']}, {result['rounds']} rounds"]  # fmt: skip
+    for words in result["sides"].values():
+        parts = [f"{words['library']} on {words['device']}:"]
+        for task in ("infer", "train"):
+            if task in words:
+                s = words[task]
+                parts.append(
+                    f"{task} {s['median']:.1f} images/s ({s['lowest']:.1f} .. {s['highest']:.1f}), "
+                    f"first call {words['compile_s'][task]:.1f} s;"
+                )
+        parts.append(f"peak {words['peak_bytes'] / 2**30:.2f} GiB")
+        lines.append(" ".join(parts))
+    for task in ("infer", "train"):
+        if f"{task}_ratio" in result:
+            low, high = result[f"{task}_ratio_spread"]
+            ratio = result[f"{task}_ratio"]
+            lines.append(f"{task}: {ratio:.2f} times the peer ({low:.2f} .. {high:.2f})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
