@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test clean
+.PHONY: run test chaos bench audit clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python main.py --config=configs/digits.py
@@ -26,6 +26,20 @@ $(VENV)/run.stamp: $(BIN)/python requirements.txt
 $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
+
+# A run killed 20 times at random moments ends like one never killed.
+chaos: $(VENV)/test.stamp
+	KILLS=20 $(BIN)/python -m pytest -n 0 tests/test_run.py -k "killed or undisturbed"
+
+# Speed against PyTorch: writes docs/throughput.json and the table of docs/performance.md.
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m pip install --quiet torch
+	$(BIN)/python benchmarks/table.py
+
+# Known vulnerabilities of what CI installs (asks the internet).
+audit: $(VENV)/test.stamp
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit -r .ci/constraints.txt
 
 clean:
 	rm -rf $(VENV)

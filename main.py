@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from cluenet_jax import cli, runtime
-from cluenet_jax.errors import UserError
+from cluenet_jax.errors import Interrupted, UserError
 
 FLAGS = flags.FLAGS
 
@@ -25,13 +25,18 @@ _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "For --mode=eval: a workdir or WORKDIR/checkpoints/STEP; no config needed."
 )
 _JSON = flags.DEFINE_string("json", None, "For --mode=eval: a file for all scores.")
+_DEBUG_NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the operation that makes a NaN.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Many hosts: address:port of the first.")
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Many hosts: how many.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "Many hosts: the number of this one, from 0.")
 
 
 def main(argv: list[str]) -> None:
-    """Runs the chosen mode; errors that a user can mend end in one message and code 2."""
+    """Runs the chosen mode.
+
+    Exit codes: 2 and one message for errors that a user can mend; 143 after SIGTERM and 130
+    after Ctrl-C, with everything saved.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     cli.quiet()
@@ -46,6 +51,8 @@ def main(argv: list[str]) -> None:
     if workdir is None and config is not None:
         recipe = config_flags.get_config_filename(FLAGS["config"]).split(":")[0]
         workdir = os.path.join("runs", pathlib.Path(recipe).stem)
+    if _DEBUG_NANS.value:
+        jax.config.update("jax_debug_nans", True)
     try:
         sharding.join_hosts(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         first = jax.process_index() == 0
@@ -65,6 +72,9 @@ def main(argv: list[str]) -> None:
             print(evaluation.to_text())
             if _JSON.value:
                 pathlib.Path(_JSON.value).write_text(json.dumps(evaluation.to_json(), indent=1))
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.code)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -36,6 +36,8 @@ def default_config() -> ml_collections.ConfigDict:
                 learn_temperature=none_or(bool),
                 dispatch=none_or(str),
                 cluster_scales=none_or(tuple),
+                # "none", "dots" or "blocks": saves memory in training, costs time.
+                remat=none_or(str),
             ),
             data=dict(
                 name="digits",
@@ -112,8 +114,13 @@ def default_config() -> ml_collections.ConfigDict:
                 # In steps.
                 log_every=50,
                 # Checkpoints kept: the latest, and the best by test accuracy.
-                keep_latest=1,
+                keep_latest=2,
                 keep_best=1,
+                # Cut parameters and optimiser state over the devices (FSDP) instead of a whole
+                # copy on each.
+                shard_params=False,
+                # So many skipped steps in a row (looked at every log_every) end the run.
+                max_skipped_in_a_row=100,
             ),
             eval=dict(batch_size=256),
         )
@@ -202,5 +209,6 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(train.eval_every > 0, "train.eval_every", "must be above 0 epochs")
     require(train.checkpoint_every > 0, "train.checkpoint_every", "must be above 0 epochs")
     require(train.log_every >= 1, "train.log_every", "must be at least 1 step")
+    require(train.max_skipped_in_a_row >= 1, "train.max_skipped_in_a_row", "must be at least 1")
     require(train.keep_latest >= 1, "train.keep_latest", "must be at least 1")
     require(train.keep_best >= 0, "train.keep_best", "must be 0 or more")

@@ -11,3 +11,15 @@ class DatasetError(UserError):
 
 class ImageError(UserError):
     """A picture that cannot be read."""
+
+
+class Interrupted(Exception):
+    """A run that was asked to end and has saved where it stands.
+
+    Attributes:
+      code: The process's exit code, 143 after SIGTERM, 130 after Ctrl-C.
+    """
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code

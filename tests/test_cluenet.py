@@ -258,3 +258,24 @@ def test_wrong_options_say_what_would_be_right(name, overrides, message):
 def test_wrong_images_say_what_would_be_right(shape):
     with pytest.raises(ValueError, match=r"expected \[batch, height, width, 3\]"):
         tiny().init(jax.random.key(0), images(*shape))
+
+
+@pytest.mark.parametrize("name", ["cluenet_nano", "clustr_nano"])
+def test_rematerialization_changes_no_gradient_and_saves_memory(name):
+    sizes = dict(num_classes=3, dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), heads=(1, 1, 2, 2))
+    x = images(2, 32, 32, 3)
+    found = {}
+    for remat in ("none", "blocks"):
+        model = cluenet_jax.create_model(name, remat=remat, drop_path=0.5, **sizes)
+        variables = first_weights(model, x)
+
+        def loss(variables, model=model):
+            logits = model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(0)})
+            return (logits**2).sum()
+
+        program = jax.jit(jax.grad(loss)).lower(variables).compile()
+        found[remat] = program(variables), program.memory_analysis().temp_size_in_bytes
+    chex.assert_trees_all_close(found["none"][0], found["blocks"][0], rtol=1e-3, atol=1e-4)
+    assert found["blocks"][1] < found["none"][1]
+    with pytest.raises(ValueError, match="remat='all' is not one of none, dots, blocks"):
+        cluenet_jax.create_model(name, remat="all")

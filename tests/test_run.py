@@ -6,6 +6,7 @@ import pathlib
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -13,12 +14,15 @@ import time
 import chex
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 from cluenet_jax.train import checkpoint
 from tests.pictures import image_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
 STEPS = 20
+# What differs between equal runs.
+SPEEDS = ("step/images_per_s", "step/input_wait")
 
 
 class Runner:
@@ -73,10 +77,7 @@ class Runner:
 
     def records(self, workdir: str) -> list[dict]:
         lines = (self.folder / workdir / "metrics.jsonl").read_text().splitlines()
-        # Speed is the one thing that differs between equal runs.
-        return [
-            {k: v for k, v in json.loads(line).items() if "images_per_s" not in k} for line in lines
-        ]
+        return [{k: v for k, v in json.loads(line).items() if k not in SPEEDS} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -101,25 +102,50 @@ def test_an_undisturbed_run_learns_and_reports_every_step(runner, undisturbed):
     assert sorted(int(p.name) for p in (undisturbed / "checkpoints").iterdir())[-1] == STEPS
 
 
-def test_a_killed_run_ends_like_one_never_killed(runner, undisturbed):
-    wanted = random.SystemRandom().randint(3, STEPS - 3)
-    process = runner.start("killed")
-    metrics = runner.folder / "killed" / "metrics.jsonl"
-    deadline = time.monotonic() + 300
-    while not metrics.exists() or f'"step": {wanted}' not in metrics.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+def scalars(workdir: pathlib.Path) -> list[tuple[int, str, float]]:
+    """TensorBoard's view of a run: what a restart purges is gone."""
+    kept: list[tuple[int, str, float]] = []
+    for file in sorted((workdir / "tensorboard").iterdir(), key=lambda p: p.stat().st_mtime_ns):
+        data, at = file.read_bytes(), 0
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
+            at += 12 + length + 4
+            if event.session_log.status == event_pb2.SessionLog.START:
+                kept = [row for row in kept if row[0] < event.step]
+            kept += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+    return [row for row in kept if row[1] not in SPEEDS]
 
-    assert "Going on after step" in runner.run("killed"), f"killed at step {wanted}"
+
+def test_a_killed_run_ends_like_one_never_killed(runner, undisturbed):
+    """At random moments, of steps, evaluations and saves; `make chaos` does it 20 times."""
+    rng, moments = random.SystemRandom(), []
+    metrics = runner.folder / "killed" / "metrics.jsonl"
+    for _ in range(int(os.environ.get("KILLS", 1))):
+        done = len(runner.records("killed")) if metrics.exists() else 0
+        process = runner.start("killed")
+        deadline = time.monotonic() + 300
+        new = rng.randint(1, 8)
+        while not metrics.exists() or len(metrics.read_text().splitlines()) < done + new:
+            assert time.monotonic() < deadline
+            if process.poll() is not None:
+                break
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        moments.append(metrics.read_text().splitlines()[-1][:40])
+
+    output = runner.run("killed")
+    assert "Going on after step" in output or "nothing to train" in output, moments
     ours, theirs = (
         checkpoint.load(str(runner.folder / name / "checkpoints" / str(STEPS)))
         for name in ("killed", "undisturbed")
     )
     chex.assert_trees_all_equal(ours.params, theirs.params)
-    assert runner.records("killed") == runner.records("undisturbed")
+    assert runner.records("killed") == runner.records("undisturbed"), moments
+    assert scalars(runner.folder / "killed") == scalars(undisturbed), moments
     assert "nothing to train" in runner.run("killed")
 
 

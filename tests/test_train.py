@@ -166,7 +166,7 @@ def trainer():
     schedule = optax.constant_schedule(1e-2)
     optimizer = make_optimizer(config.optim, schedule)
     mesh = sharding.make_mesh()
-    state = create_state(Linear(), optimizer, 8, 0, sharding.replicated(mesh))
+    state = create_state(Linear(), optimizer, 8, 0, lambda shapes: sharding.replicated(mesh))
     step = make_train_step(Linear(), optimizer, schedule, config, DATASET)
     rng = np.random.default_rng(0)
     batch = {

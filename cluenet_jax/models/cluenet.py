@@ -33,6 +33,7 @@ from cluenet_jax.models.layers import (
     drop_path_rates,
     layer_norm,
     linear,
+    rematerialized,
 )
 
 POOLINGS = ("icp", "fec", "shared")
@@ -314,6 +315,7 @@ class CLUENet(nn.Module):
       dispatch: "hard" (published) or "soft".
       backbone: Return the four stage outputs, each with a LayerNorm of its own,
         instead of logits.
+      remat: What training computes again to save memory, see `layers.REMAT`.
       dtype: Type of the matrix products; parameters, norms, similarities,
         softmax and argmax stay float32.
     """
@@ -335,6 +337,7 @@ class CLUENet(nn.Module):
     learn_temperature: bool = True
     dispatch: str = "hard"
     backbone: bool = False
+    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
@@ -345,7 +348,7 @@ class CLUENet(nn.Module):
             raise ValueError(f"dispatch={self.dispatch!r} is not one of {', '.join(DISPATCHES)}.")
         if self.head_dim % 2:
             raise ValueError(f"head_dim={self.head_dim} must be even: the gate halves it.")
-        check_network(self.num_classes, self.drop_path, self.backbone)
+        check_network(self.num_classes, self.drop_path, self.backbone, self.remat)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, return_maps: bool = False):
@@ -372,6 +375,7 @@ class CLUENet(nn.Module):
         maps: dict[str, jax.Array] = {}
         outputs = []
         rates = drop_path_rates(self.drop_path, self.depths)
+        block_class = rematerialized(Block, self.remat, train_argument=2)
         x = Embedding(self.dims[0], self.patch, self.dtype, name="embed")(images.astype(self.dtype))
         for stage, (depth, heads, ratio) in enumerate(
             zip(self.depths, self.heads, self.mlp_ratios, strict=True)
@@ -391,7 +395,7 @@ class CLUENet(nn.Module):
                     parent=None,
                     name="attention",
                 )
-                x, assignment, gate = Block(
+                x, assignment, gate = block_class(
                     attention, ratio, rates[stage][block], self.dtype, name=f"{name}_block{block}"
                 )(x, first if self.share_assignment else None, train)
                 first = first or assignment

@@ -28,6 +28,7 @@ from cluenet_jax.models.layers import (
     drop_path_rates,
     layer_norm,
     linear,
+    rematerialized,
 )
 
 
@@ -173,6 +174,7 @@ class ClusTR(nn.Module):
       cluster_scales: Scales of clustering: (1, 4) published, (1,) for a single one.
       neighbours: Tokens that a density is measured over.
       backbone: Return the four stage outputs instead of logits.
+      remat: What training computes again to save memory, see `layers.REMAT`.
       dtype: Type of the matrix products; parameters, norms, softmax, distances and
         merged sums stay float32.
     """
@@ -188,6 +190,7 @@ class ClusTR(nn.Module):
     cluster_scales: tuple[int, ...] = (1, 4)
     neighbours: int = 5
     backbone: bool = False
+    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
@@ -197,7 +200,7 @@ class ClusTR(nn.Module):
             raise ValueError(f"cluster_scales={scales} must be ascending numbers from 1 on.")
         if self.neighbours < 1:
             raise ValueError(f"neighbours={self.neighbours} must be at least 1.")
-        check_network(self.num_classes, self.drop_path, self.backbone)
+        check_network(self.num_classes, self.drop_path, self.backbone, self.remat)
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False, return_maps: bool = False):
@@ -224,6 +227,7 @@ class ClusTR(nn.Module):
         maps: dict[str, jax.Array] = {}
         outputs = []
         rates = drop_path_rates(self.drop_path, self.depths)
+        block_class = rematerialized(Block, self.remat, train_argument=1)
         x = images.astype(self.dtype)
         for stage, depth in enumerate(self.depths):
             name = f"stage{stage + 1}"
@@ -239,7 +243,7 @@ class ClusTR(nn.Module):
             )(x)
             x = _layer_norm(f"{name}_patch_norm", self.dtype, epsilon=1e-5)(x)
             for block in range(depth):
-                x, assignment = Block(
+                x, assignment = block_class(
                     self.heads[stage],
                     self.reductions[stage],
                     tuple(self.cluster_scales),

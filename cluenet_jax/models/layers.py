@@ -28,8 +28,30 @@ def layer_norm(name: str, dtype: jnp.dtype, epsilon: float) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
-def check_network(num_classes: int, drop_path: float, backbone: bool) -> None:
+# What the backward pass finds of a block, and what it computes again: "none", nothing
+# again; "dots", all but matrix products; "blocks", everything but the block's input.
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "blocks": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def rematerialized(block: type[nn.Module], remat: str, train_argument: int) -> type[nn.Module]:
+    """A block that saves memory in training as `remat` of `REMAT` says.
+
+    Args:
+      train_argument: The place of `train` among the arguments of its `__call__`, from 0.
+    """
+    if remat == "none":
+        return block
+    return nn.remat(block, policy=REMAT[remat], static_argnums=(train_argument + 1,))
+
+
+def check_network(num_classes: int, drop_path: float, backbone: bool, remat: str) -> None:
     """Raises a ValueError for what no network can have."""
+    if remat not in REMAT:
+        raise ValueError(f"remat={remat!r} is not one of {', '.join(REMAT)}.")
     if not 0 <= drop_path < 1:
         raise ValueError(f"drop_path={drop_path} must be at least 0 and below 1.")
     if not backbone and num_classes < 1:

@@ -11,7 +11,8 @@ Saving is asynchronous; a directory appears under its final name only when whole
 import contextlib
 import dataclasses
 import importlib.metadata
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import ml_collections
 import orbax.checkpoint as ocp
 from etils import epath
 from flax import linen as nn
+from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
 from cluenet_jax.config import default_config, model_overrides
@@ -63,8 +65,8 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        directory = epath.Path(workdir).absolute() / FOLDER
-        self._manager = ocp.CheckpointManager(directory, options=options)
+        self._directory = epath.Path(workdir).absolute() / FOLDER
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def steps(self) -> list[int]:
         """All complete checkpoints, oldest first."""
@@ -72,9 +74,31 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The checkpoint of highest test accuracy (the newest of equals), None if none has one."""
-        scores = {step: self.meta(step)["scores"].get(BEST) for step in self.steps()}
-        known = [(score, step) for step, score in scores.items() if score is not None]
+        known = []
+        for step in self.steps():
+            # Whatever a broken file makes Orbax raise: then it is not the best.
+            with contextlib.suppress(Exception):
+                known.append((self.meta(step)["scores"][BEST], step))
         return max(known)[1] if known else None
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk.
+
+        Raises:
+          UserError: It could not be written.
+        """
+        with _told_of_failures(self):
+            self._manager.wait_until_finished()
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Moves a checkpoint that cannot be read out of the way; all processes call it."""
+        place = self._directory.parent / "damaged" / f"{step}_{time.time_ns()}"
+        if jax.process_index() == 0:
+            place.parent.mkdir(exist_ok=True)
+            (self._directory / str(step)).rename(place)
+        multihost_utils.sync_global_devices("checkpoint set aside")
+        self._manager.reload()
+        return place
 
     def save(self, state: TrainState, meta: dict[str, Any], scores: dict[str, float]) -> None:
         """Saves in the background; returns when the state may be changed."""
@@ -85,8 +109,10 @@ class Checkpoints:
     def save_items(self, step: int, meta: dict[str, Any], **trees: Any) -> None:
         """Saves `meta` and any of `params` and `train`."""
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        meta = {**meta, "checksums": {name: checksum(tree) for name, tree in trees.items()}}
         args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
-        self._manager.save(step, args=args, metrics=meta["scores"] or None)
+        with _told_of_failures(self):
+            self._manager.save(step, args=args, metrics=meta["scores"] or None)
 
     def meta(self, step: int) -> dict[str, Any]:
         """What a checkpoint says of itself."""
@@ -100,6 +126,7 @@ class Checkpoints:
             train=ocp.args.StandardRestore(_rest(like)),
         )
         restored = self._manager.restore(step, args=args)
+        self._verify(step, params=restored.params, train=restored.train)
         if like.average is None:
             return like.replace(params=restored.params, **restored.train)
         return like.replace(average=restored.params, **restored.train)
@@ -107,11 +134,52 @@ class Checkpoints:
     def restore_params(self, step: int, like: Any) -> Any:
         """The parameters alone, with the shapes and places of `like`."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
-        return self._manager.restore(step, args=args).params
+        params = self._manager.restore(step, args=args).params
+        self._verify(step, params=params)
+        return params
+
+    def _verify(self, step: int, **trees: Any) -> None:
+        saved = self.meta(step).get("checksums", {})
+        for name, tree in trees.items():
+            if name in saved and saved[name] != checksum(tree):
+                raise ValueError(f"the checksum of `{name}` at step {step} is wrong")
 
     def close(self) -> None:
         """Waits for what is still being written."""
-        self._manager.close()
+        with _told_of_failures(self):
+            self._manager.close()
+
+
+def checksum(tree: Any) -> int:
+    """A number in 0 .. 2**32-1 of all bits of arrays of 32 bit values, wherever they live."""
+    return int(jax.device_get(_checksum(tree)))
+
+
+@jax.jit
+def _checksum(tree: Any) -> jax.Array:
+    total = jnp.uint32(0)
+    for place, leaf in enumerate(jax.tree.leaves(tree)):
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+        # Odd factors: no flipped bit is lost, and swapped arrays differ.
+        total += jnp.sum(bits, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
+    return total
+
+
+@contextlib.contextmanager
+def _told_of_failures(checkpoints: Checkpoints) -> Iterator[None]:
+    """Turns a failed write, also of an earlier save in the background, into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:  # How TensorStore reports a full disk.
+        reason = " ".join(str(error).split())
+    else:
+        return
+    raise UserError(
+        f"A checkpoint could not be written ({reason[:300]}). Whole ones are there of the steps "
+        f"{checkpoints.steps() or 'none'}: make room, and the same command goes on from the last."
+    )
 
 
 def _rest(state: TrainState) -> dict[str, Any]:
@@ -176,7 +244,7 @@ def load(path: str, sharding: Sharding | None = None) -> Loaded:
       sharding: Where the parameters shall live; by default on one device.
 
     Raises:
-      UserError: There is no checkpoint there, or none of that step.
+      UserError: There is no checkpoint there, or none of that step, or it is damaged.
     """
     workdir, step = epath.Path(path).absolute(), None
     if workdir.name.isdigit() and workdir.parent.name == FOLDER:
@@ -192,11 +260,26 @@ def load(path: str, sharding: Sharding | None = None) -> Loaded:
             step = checkpoints.best_step() or steps[-1]
         if step not in steps:
             raise UserError(f"No complete checkpoint at {path}; steps there: {steps or 'none'}.")
-        meta = checkpoints.meta(step)
+        try:
+            meta = checkpoints.meta(step)
+        except Exception as error:  # Whatever a broken file makes Orbax raise.
+            raise _damaged(path, step, steps, error) from error
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["options"].items()}
         model = create_model(meta["model"], len(meta["class_names"]), **options)
-        params = checkpoints.restore_params(step, _abstract_params(model, meta, sharding))
+        like = _abstract_params(model, meta, sharding)
+        try:
+            params = checkpoints.restore_params(step, like)
+        except Exception as error:
+            raise _damaged(path, step, steps, error) from error
     return Loaded(model, params, meta)
+
+
+def _damaged(path: str, step: int, steps: list[int], error: Exception) -> UserError:
+    others = [other for other in steps if other != step]
+    return UserError(
+        f"The checkpoint of step {step} in {path} cannot be read "
+        f"({' '.join(str(error).split())[:200]}); others there: {others or 'none'}."
+    )
 
 
 def config_of(meta: dict[str, Any]) -> ml_collections.ConfigDict:

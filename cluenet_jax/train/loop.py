@@ -14,7 +14,10 @@ from cluenet_jax.data import Dataset, eval_batches, load_dataset, train_batches
 from cluenet_jax.errors import UserError
 from cluenet_jax.train import checkpoint, sharding
 from cluenet_jax.train.clock import Clock
+from cluenet_jax.train.diagnose import first_not_finite
 from cluenet_jax.train.evaluate import Evaluation, evaluate_fully, predict_all
+from cluenet_jax.train.interrupt import watch_for_signals
+from cluenet_jax.train.lock import lock_workdir
 from cluenet_jax.train.optim import HEAD, learning_rate, make_optimizer
 from cluenet_jax.train.report import Report
 from cluenet_jax.train.state import TrainState, create_state, zero_totals
@@ -36,8 +39,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
       The last scores on the test set: `loss`, `top1`, `top3`, `top5`, `count`.
 
     Raises:
-      UserError: The config cannot run, data is missing, or `workdir` holds
-        another run.
+      UserError: The config cannot run, data is missing, `workdir` holds another run or is
+        in use, a checkpoint cannot be written, or the numbers are no longer finite.
+      Interrupted: SIGTERM or Ctrl-C came; everything is saved.
     """
     check_config(config, jax.device_count())
     data = config.data
@@ -52,23 +56,27 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     schedule = learning_rate(config.optim, clock)
     optimizer = make_optimizer(config.optim, schedule)
     everywhere = sharding.replicated(mesh)
+
+    def place(shapes: TrainState):
+        return sharding.spread(mesh, shapes) if config.train.shard_params else everywhere
+
+    eval_step = jax.jit(make_eval_step(model, dataset.mean, dataset.std), out_shardings=everywhere)
+    state = create_state(
+        model, optimizer, data.image_size, config.seed, place, config.optim.ema_decay > 0
+    )
     train_step = jax.jit(
         make_train_step(model, optimizer, schedule, config, dataset),
         donate_argnums=0,
-        out_shardings=everywhere,
-    )
-    eval_step = jax.jit(make_eval_step(model, dataset.mean, dataset.std), out_shardings=everywhere)
-    state = create_state(
-        model, optimizer, data.image_size, config.seed, everywhere, config.optim.ema_decay > 0
+        out_shardings=(place(state), everywhere),
     )
     if config.init_from:
-        params = _init_from(config, state.params, everywhere)
+        params = jax.device_put(_init_from(config, state.params, everywhere), place(state.params))
         # Copied, since a step gives its input away.
         average = jax.tree.map(jnp.copy, params) if config.optim.ema_decay else None
         state = state.replace(params=params, average=average)
 
     workdir = epath.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    lock = lock_workdir(workdir, jax.process_index() == 0)
     checkpoints = checkpoint.Checkpoints(workdir, config.train.keep_latest, config.train.keep_best)
     meta = checkpoint.describe(config, dataset.class_names, dataset.mean, dataset.std)
     state, scores = _resume(checkpoints, state, meta, workdir)
@@ -89,13 +97,19 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         workdir, start_step, total_steps, config.optim.batch_size, jax.process_index() == 0
     )
     with (
+        lock,
         contextlib.closing(checkpoints),
         contextlib.closing(report),
         contextlib.closing(batches),
+        watch_for_signals() as interruption,
     ):
         for step in range(start_step + 1, total_steps + 1):
-            state, metrics = train_step(state, sharding.to_devices(next(batches), mesh))
+            with report.waiting():
+                batch = sharding.to_devices(next(batches), mesh)
+            state, metrics = train_step(state, batch)
             report.step(step, metrics if step % config.train.log_every == 0 else None)
+            if step % config.train.log_every == 0:
+                _check_numbers(state, model, batch, config, dataset, workdir)
 
             last = step == total_steps
             if last or clock.passes(step, 1.0):
@@ -108,10 +122,14 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
                 ).scores(dataset.num_classes)
                 report.write(step, **{f"test/{name}": score for name, score in scores.items()})
                 report.say(_summary(clock, step, scores))
-            if tested or clock.passes(step, config.train.checkpoint_every):
+            stop = interruption.asked(step)
+            if tested or stop or clock.passes(step, config.train.checkpoint_every):
                 # A run that goes on from here must find all earlier records.
                 report.flush()
                 checkpoints.save(state, meta, scores if tested else {})
+            if stop and not last:
+                checkpoints.wait()
+                raise interruption.error(step, workdir)
     return scores
 
 
@@ -193,10 +211,40 @@ def _resume(
     checkpoints: checkpoint.Checkpoints, state: TrainState, meta: dict, workdir: epath.Path
 ) -> tuple[TrainState, dict[str, float]]:
     """The latest checkpoint of the workdir, or the given first state."""
-    steps = checkpoints.steps()
-    if not steps:
-        return state, {}
-    saved = checkpoints.meta(steps[-1])
+    damaged = []
+    for step in reversed(checkpoints.steps()):
+        try:
+            saved = checkpoints.meta(step)
+        except Exception as error:  # Whatever a broken file makes Orbax raise.
+            damaged.append((step, error))
+            continue
+        _refuse_other_run(meta, saved, workdir)
+        try:
+            state = checkpoints.restore(step, state)
+        except Exception as error:
+            damaged.append((step, error))
+            continue
+        for bad, error in damaged:
+            _LOG.warning(
+                "CHECKPOINT %d IS DAMAGED (%s); it is moved to %s, and the run goes on from "
+                "step %d.", bad, _short(error), checkpoints.set_aside(bad), step,
+            )  # fmt: skip
+        return state, saved["scores"]
+    if damaged:
+        lines = [f"  step {step}: {_short(error)}" for step, error in damaged]
+        raise UserError(
+            f"None of the checkpoints in {workdir} can be read; give another --workdir to begin "
+            "anew, or put a copy back:\n" + "\n".join(lines)
+        )
+    return state, {}
+
+
+def _short(error: Exception) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) < 200 else f"{words[:200]} ..."
+
+
+def _refuse_other_run(meta: dict, saved: dict, workdir: epath.Path) -> None:
     ours, theirs = _settings(meta), _settings(saved)
     changed = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if changed:
@@ -205,7 +253,30 @@ def _resume(
             f"{workdir} holds a run with other settings; give another --workdir, or the same "
             "settings to go on with it. Different are:\n" + "\n".join(lines)
         )
-    return checkpoints.restore(steps[-1], state), saved["scores"]
+
+
+def _check_numbers(
+    state: TrainState,
+    model,
+    batch: dict,
+    config: ml_collections.ConfigDict,
+    dataset: Dataset,
+    workdir: epath.Path,
+) -> None:
+    """Ends a run whose last steps were all skipped."""
+    in_a_row = int(state.skipped_in_a_row)
+    if in_a_row < config.train.max_skipped_in_a_row:
+        return
+    where = ""
+    if jax.process_count() == 1:
+        where = first_not_finite(model, state.params, batch, dataset.mean, dataset.std)
+    raise UserError(
+        f"The last {in_a_row} steps were skipped (train.max_skipped_in_a_row): their loss or "
+        f"gradient was not finite, or above optim.max_loss={config.optim.max_loss}. "
+        f"{where} The last good checkpoint "
+        f"stays in {workdir}; try a lower optim.peak_lr or optim.clip_norm=1, or "
+        "--debug_nans."
+    )
 
 
 def _settings(meta: dict) -> dict[str, object]:

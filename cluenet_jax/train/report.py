@@ -1,9 +1,11 @@
 """What a run tells: a progress bar, `metrics.jsonl` and TensorBoard events."""
 
+import contextlib
 import json
 import logging
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,6 +40,7 @@ class Report:
         self._batch_size = batch_size
         self._pending: tuple[int, dict[str, jax.Array]] | None = None
         self._last: tuple[int, float] | None = None
+        self._waited = 0.0
         if not active:
             return
         self._path = workdir / "metrics.jsonl"
@@ -52,6 +55,13 @@ class Report:
         self._bar = tqdm.tqdm(
             total=total_steps, initial=start_step, disable=None, unit="step", dynamic_ncols=True
         )
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for input; its share of the time is reported as `input_wait`."""
+        begin = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - begin
 
     def step(self, step: int, metrics: dict[str, jax.Array] | None = None) -> None:
         """Tells that a step was sent to the device; its `metrics` are written later.
@@ -73,9 +83,12 @@ class Report:
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         before, self._last = self._last, (step, time.perf_counter())
         if before is not None:
-            speed = (step - before[0]) * self._batch_size / (self._last[1] - before[1])
+            seconds = self._last[1] - before[1]
+            speed = (step - before[0]) * self._batch_size / seconds
             values["images_per_s"] = speed
+            values["input_wait"] = min(self._waited / seconds, 1.0)
             self._bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed:.0f} images/s", False)
+        self._waited = 0.0
         self._append(step, {f"step/{name}": value for name, value in values.items()})
 
     def write(self, step: int, **metrics: float) -> None:

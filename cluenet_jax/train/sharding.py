@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +20,27 @@ def make_mesh() -> Mesh:
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def spread(mesh: Mesh, tree: Any) -> Any:
+    """Arrays cut over the devices along their longest axis that divides evenly (FSDP).
+
+    Args:
+      tree: Of anything with a `shape`; what no axis fits stays whole on every device.
+
+    Returns:
+      The same tree of shardings.
+    """
+    devices = mesh.devices.size
+
+    def place(leaf: Any) -> NamedSharding:
+        fitting = [axis for axis, size in enumerate(leaf.shape) if size and size % devices == 0]
+        if not fitting:
+            return replicated(mesh)
+        axis = max(fitting, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
+
+    return jax.tree.map(place, tree)
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:

@@ -1,5 +1,6 @@
 """What training changes from step to step, and how it begins."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Sharding
 
 # Sums over the examples seen since the last report.
 TOTALS = ("loss", "correct", "count")
@@ -24,6 +24,7 @@ class TrainState(struct.PyTreeNode):
       params: The network's parameters, float32.
       opt_state: The optimiser's state.
       skipped: int32, steps whose loss or gradient was not usable.
+      skipped_in_a_row: int32, of them the last ones without a usable step between.
       totals: Sums of `TOTALS` since the last report, float32.
       average: Exponential moving average of the parameters, None if not kept.
     """
@@ -32,6 +33,7 @@ class TrainState(struct.PyTreeNode):
     params: Any
     opt_state: optax.OptState
     skipped: jax.Array
+    skipped_in_a_row: jax.Array
     totals: dict[str, jax.Array]
     average: Any
 
@@ -51,7 +53,7 @@ def create_state(
     optimizer: optax.GradientTransformation,
     image_size: int,
     seed: int,
-    sharding: Sharding,
+    place: Callable[[TrainState], Any],
     average: bool = False,
 ) -> TrainState:
     """Draws first weights, directly where they shall live.
@@ -61,7 +63,7 @@ def create_state(
       optimizer: Of `make_optimizer`.
       image_size: Side of the square images, pixels.
       seed: Of the first weights.
-      sharding: Where every array of the state lives.
+      place: From the shapes of a state to where its arrays live: one sharding, or a tree.
       average: Whether to keep an average of the parameters.
     """
 
@@ -73,8 +75,10 @@ def create_state(
             params=params,
             opt_state=optimizer.init(params),
             skipped=jnp.zeros((), jnp.int32),
+            skipped_in_a_row=jnp.zeros((), jnp.int32),
             totals=zero_totals(),
             average=params if average else None,
         )
 
-    return jax.jit(init, out_shardings=sharding)(jax.random.key(seed))
+    key = jax.random.key(seed)
+    return jax.jit(init, out_shardings=place(jax.eval_shape(init, key)))(key)

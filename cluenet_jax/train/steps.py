@@ -79,6 +79,7 @@ def make_train_step(
             params=params,
             opt_state=opt_state,
             skipped=state.skipped + metrics["skipped"],
+            skipped_in_a_row=(state.skipped_in_a_row + 1) * metrics["skipped"],
             totals=totals,
             average=average,
         ), metrics

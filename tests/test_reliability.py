@@ -1,0 +1,167 @@
+"""Runs that are ended, disturbed or damaged: nothing is lost, and the message says what to do."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cluenet_jax.errors import UserError
+from cluenet_jax.train import checkpoint, diagnose
+from cluenet_jax.train.lock import lock_workdir
+from tests.test_cluenet import first_weights, images, tiny
+from tests.test_run import STEPS, runner, undisturbed  # noqa: F401 (fixtures)
+
+
+def wait_for_step(runner, workdir, process, step):  # noqa: F811
+    metrics = runner.folder / workdir / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not metrics.exists() or f'"step": {step}' not in metrics.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        time.sleep(0.005)
+
+
+def equal_to_undisturbed(runner, workdir):  # noqa: F811
+    ours, theirs = (
+        checkpoint.load(str(runner.folder / name / "checkpoints" / str(STEPS)))
+        for name in (workdir, "undisturbed")
+    )
+    chex.assert_trees_all_equal(ours.params, theirs.params)
+    assert runner.records(workdir) == runner.records("undisturbed")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_end_saves_its_very_step(runner, undisturbed, number, code):  # noqa: F811
+    name = f"ended_{code}"
+    process = runner.start(name)
+    wait_for_step(runner, name, process, 6)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
+    step = int(output.split("after step ")[1].split(",")[0])
+    assert (runner.folder / name / "checkpoints" / str(step)).is_dir() and step >= 6
+    assert "Traceback" not in output
+    assert f"Going on after step {step} " in runner.run(name)
+    equal_to_undisturbed(runner, name)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "meta", "flipped"])
+def test_a_damaged_checkpoint_leads_to_the_one_before(runner, undisturbed, damage):  # noqa: F811
+    workdir = runner.folder / f"damaged_{damage}"
+    shutil.copytree(undisturbed, workdir)
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir())
+    assert len(steps) >= 2
+    folder = workdir / "checkpoints" / str(steps[-1])
+    largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = largest.read_bytes()
+    if damage == "truncated":
+        largest.write_bytes(content[: len(content) // 2])
+    elif damage == "missing":
+        largest.unlink()
+    elif damage == "meta":
+        (folder / "meta" / "metadata").write_text('{"model": ')
+    else:
+        middle = len(content) // 2
+        flipped = bytes(b ^ 255 for b in content[middle : middle + 64])
+        largest.write_bytes(content[:middle] + flipped + content[middle + 64 :])
+    output = runner.run(workdir.name)
+    assert f"CHECKPOINT {steps[-1]} IS DAMAGED" in output and "Traceback" not in output
+    assert f"from step {steps[-2]}" in output
+    assert len(list((workdir / "damaged").iterdir())) == 1, "nothing is thrown away"
+    equal_to_undisturbed(runner, workdir.name)
+
+
+def test_only_damaged_checkpoints_are_no_reason_to_begin_anew(runner, undisturbed):  # noqa: F811
+    workdir = runner.folder / "all_damaged"
+    shutil.copytree(undisturbed, workdir)
+    for file in workdir.glob("checkpoints/*/meta/metadata"):
+        file.write_text("")
+    before = sorted(p.name for p in (workdir / "checkpoints").iterdir())
+    output = runner.run("all_damaged", code=2)
+    assert "None of the checkpoints" in output and "Traceback" not in output
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == before
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
+    from etils import epath
+
+    with lock_workdir(epath.Path(tmp_path), True):
+        with pytest.raises(UserError, match=f"process {os.getpid()} on"):
+            lock_workdir(epath.Path(tmp_path), True)
+    with lock_workdir(epath.Path(tmp_path), True):
+        pass
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_path):  # noqa: F811
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        output = runner.run(str(disk / "run"), "--config.train.keep_latest=9", code=2)
+        # Orbax prints a traceback of its own before.
+        message = output.split("\nError: ")[1]
+        assert "could not be written" in message and "No space left" in message
+        assert "make room, and the same command goes on" in message
+        steps = sorted(int(p.name) for p in (disk / "run" / "checkpoints").glob("[0-9]*"))
+        assert steps, "the first checkpoints were written"
+        loaded = checkpoint.load(str(disk / "run"))
+        assert loaded.meta["step"] in steps
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        output = runner.run(str(disk / "run"), "--config.train.keep_latest=9")
+        assert "Going on after step" in output
+        ours = checkpoint.load(str(disk / "run" / "checkpoints" / str(STEPS)))
+        theirs = checkpoint.load(str(undisturbed / "checkpoints" / str(STEPS)))
+        chex.assert_trees_all_equal(ours.params, theirs.params)
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_a_run_of_useless_steps_ends_and_names_the_tensor(runner):  # noqa: F811
+    output = runner.run(
+        "useless",
+        "--config.optim.max_loss=1e-6",
+        "--config.train.max_skipped_in_a_row=3",
+        code=2,
+    )
+    assert "The last 3 steps were skipped" in output and "Traceback" not in output
+
+
+def test_the_first_tensor_that_is_not_finite_is_named():
+    model, x = tiny(), images(1, 16, 16, 3)
+    params = first_weights(model, x)["params"]
+    batch = {"image": np.zeros((1, 16, 16, 3), np.uint8)}
+
+    def diagnosis(params):
+        with jax.disable_jit(False):
+            return diagnose.first_not_finite(model, params, batch, (0.5,) * 3, (0.5,) * 3)
+
+    assert "outputs are finite" in diagnosis(params)
+    spoilt = jax.tree.map(lambda p: p, params)
+    spoilt["head"]["bias"] = jnp.array([0, jnp.nan, 0])
+    assert "parameter head/bias" in diagnosis(spoilt)
+    spoilt = jax.tree.map(lambda p: p, params)
+    spoilt["stage2_block0"]["norm1"]["scale"] = jnp.full(8, 3e38)
+    assert "The output of stage2_block0/" in diagnosis(spoilt)
+
+
+def losses(runner, workdir):  # noqa: F811
+    return [r["step/loss"] for r in runner.records(workdir) if "step/loss" in r]
+
+
+def test_state_cut_over_devices_learns_the_same_and_moves_to_one(runner, undisturbed):  # noqa: F811
+    """FSDP on 8 devices equals one device, which goes on from its checkpoint."""
+    half = "--config.train.max_steps=10"
+    runner.run("spread", "--config.train.shard_params=True", half, devices=8)
+    np.testing.assert_allclose(losses(runner, "spread"), losses(runner, "undisturbed")[:10], 1e-3)
+    assert "Going on after step 10" in runner.run("spread")
+    np.testing.assert_allclose(losses(runner, "spread"), losses(runner, "undisturbed"), 2e-3)
