@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos bench audit clean
+.PHONY: run test chaos bench clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python main.py --config=configs/digits.py
@@ -35,11 +35,6 @@ chaos: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m pip install --quiet torch
 	$(BIN)/python benchmarks/table.py
-
-# Known vulnerabilities of what CI installs (asks the internet).
-audit: $(VENV)/test.stamp
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit -r .ci/constraints.txt
 
 clean:
 	rm -rf $(VENV)

@@ -86,7 +86,7 @@ def all_multiply_adds(network, size: int) -> int:
     from cluenet_jax.summary import count_multiply_adds
 
     counts = count_multiply_adds(network, size)
-    return counts.published + counts.others
+    return int(counts["published"] + counts["others"])
 
 
 def ours(network, size: int, train: bool):
