@@ -261,7 +261,7 @@ def test_wrong_images_say_what_would_be_right(shape):
 
 
 @pytest.mark.parametrize("name", ["cluenet_nano", "clustr_nano"])
-def test_rematerialization_changes_no_gradient_and_saves_memory(name):
+def test_rematerialization_changes_no_gradient_and_keeps_less(name):
     sizes = dict(num_classes=3, dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), heads=(1, 1, 2, 2))
     x = images(2, 32, 32, 3)
     found = {}
@@ -273,9 +273,12 @@ def test_rematerialization_changes_no_gradient_and_saves_memory(name):
             logits = model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(0)})
             return (logits**2).sum()
 
-        program = jax.jit(jax.grad(loss)).lower(variables).compile()
-        found[remat] = program(variables), program.memory_analysis().temp_size_in_bytes
+        kept = jax.eval_shape(lambda v, loss=loss: jax.vjp(loss, v)[1], variables)
+        found[remat] = (
+            jax.jit(jax.grad(loss))(variables),
+            sum(leaf.size for leaf in jax.tree.leaves(kept)),
+        )
     chex.assert_trees_all_close(found["none"][0], found["blocks"][0], rtol=1e-3, atol=1e-4)
-    assert found["blocks"][1] < found["none"][1]
+    assert found["blocks"][1] < found["none"][1] / 2
     with pytest.raises(ValueError, match="remat='all' is not one of none, dots, blocks"):
         cluenet_jax.create_model(name, remat="all")

@@ -253,7 +253,7 @@ def test_a_report_goes_on_where_the_checkpoint_is(tmp_path):
         ("model.pooling", "max", "icp, fec, shared"),
         ("seed", -1, "must be 0 or more"),
         ("data.name", "cifar", "known are digits, cifar10"),
-        ("data.interpolation", "nearest", "bilinear, bicubic, lanczos"),
+        ("data.interpolation", "sinc", "nearest, bilinear, bicubic, lanczos"),
         ("data.augment.erase_mode", "grey", "zeros, noise"),
         ("optim.batch_size", 129, "multiple of the 8 devices, for example 128"),
         ("eval.batch_size", 4, "multiple of the 8 devices, for example 8"),

@@ -17,7 +17,7 @@ FORMATS = tuple(sorted(set(_WANTED) & set(Image.registered_extensions().values()
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
-def decode_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(data: bytes, name: str = "image", max_pixels: int | None = None) -> Image.Image:
     """Decodes a picture of any of `FORMATS` and any mode of whole numbers.
 
     Grey, palette, CMYK and alpha become plain RGB (alpha is dropped, as the
@@ -26,7 +26,7 @@ def decode_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS)
     Args:
       data: The file's bytes.
       name: What to call the picture in an error.
-      max_pixels: Larger pictures are refused.
+      max_pixels: Larger pictures are refused; `MAX_PIXELS` if None.
 
     Returns:
       A Pillow image of mode RGB.
@@ -34,14 +34,15 @@ def decode_image(data: bytes, name: str = "image", max_pixels: int = MAX_PIXELS)
     Raises:
       ImageError: Not a picture, cut short, of floating point pixels, or above `max_pixels`.
     """
+    most = MAX_PIXELS if max_pixels is None else max_pixels
     try:
         with warnings.catch_warnings():
             # Pillow warns at half of its own bound; ours is checked below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > max_pixels:
+            if image.width * image.height > most:
                 raise ImageError(
-                    f"{name}: {image.width}x{image.height} pixels; at most {max_pixels:,} are read."
+                    f"{name}: {image.width}x{image.height} pixels; at most {most:,} are read."
                 )
             if image.mode == "F":
                 # Their range is not stated in the file; `convert` would clip to black.

@@ -79,7 +79,8 @@ def nearest_in_blocks(centres: jax.Array, points: jax.Array, entries: int) -> ja
     """
     batch, count, _ = centres.shape
     pairs = count * points.shape[1]
-    if batch * pairs <= entries:
+    # The batch of a program that is exported has no size yet.
+    if not isinstance(batch, int) or batch * pairs <= entries:
         return argmax_rows(_products(centres, points))
     if pairs <= entries:
         images = max(n for n in range(1, batch) if batch % n == 0 and n * pairs <= entries)
@@ -87,9 +88,11 @@ def nearest_in_blocks(centres: jax.Array, points: jax.Array, entries: int) -> ja
         found = jax.lax.map(lambda pair: argmax_rows(_products(*pair)), groups)
         return found.reshape(batch, -1)
     # Tiles of points too: a thin product of few centres with all points is slow.
-    tile = min(points.shape[1], _TILE)
-    rows = min(max(entries // tile, 1), count)
-    tiles = -(-points.shape[1] // tile)
+    tiles = -(-points.shape[1] // _TILE)
+    tile = -(-points.shape[1] // tiles)
+    # Blocks of equal size: the last one would otherwise repeat much.
+    blocks = -(-count // max(entries // tile, 1))
+    rows = -(-count // blocks)
     filled = jnp.pad(points, ((0, 0), (0, tiles * tile - points.shape[1]), (0, 0)))
     filled = filled.reshape(batch, tiles, tile, -1)
 

@@ -125,7 +125,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
             stop = interruption.asked(step)
             if tested or stop or clock.passes(step, config.train.checkpoint_every):
                 # A run that goes on from here must find all earlier records.
-                report.flush()
+                report.sync()
                 checkpoints.save(state, meta, scores if tested else {})
             if stop and not last:
                 checkpoints.wait()

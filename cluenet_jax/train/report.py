@@ -91,6 +91,12 @@ class Report:
         self._waited = 0.0
         self._append(step, {f"step/{name}": value for name, value in values.items()})
 
+    def sync(self) -> None:
+        """Puts everything told so far on disk, so that a kill cannot take it."""
+        self.flush()
+        if self._active:
+            self._events.flush()
+
     def write(self, step: int, **metrics: float) -> None:
         """Appends one record; names are such as `test/loss`."""
         if self._active:
