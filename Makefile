@@ -1,10 +1,12 @@
 # `make run` trains on the embedded digits and draws its maps, `make test` passes the tests; each
 # builds its own virtual environment in .venv first. PYTHON picks the interpreter.
+# `make lock` chooses anew the versions that CI installs, `make audit` asks PyPI for their known
+# vulnerabilities.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos bench clean
+.PHONY: run test chaos bench lock audit clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python main.py --config=configs/digits.py
@@ -27,14 +29,23 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# A run killed 20 times at random moments ends like one never killed.
+# All tests of whole runs, the long ones too; one run is killed 20 times. About 20 minutes.
 chaos: $(VENV)/test.stamp
-	KILLS=20 $(BIN)/python -m pytest -n 0 tests/test_run.py -k "killed or undisturbed"
+	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" tests/test_run.py tests/test_hosts.py tests/test_reliability.py
 
 # Speed against PyTorch: writes docs/throughput.json and the table of docs/performance.md.
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m pip install --quiet torch
 	$(BIN)/python benchmarks/table.py
+
+lock: $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+		--extra test pyproject.toml -o .ci/constraints.txt
+
+audit: $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r .ci/constraints.txt
 
 clean:
 	rm -rf $(VENV)

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> None:
     """Runs the chosen mode.
 
     Exit codes: 2 and one message for errors that a user can mend; 143 after SIGTERM and 130
-    after Ctrl-C, with everything saved.
+    after Ctrl-C, with everything saved; 75 if another process of the run was lost.
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
@@ -76,8 +77,31 @@ def main(argv: list[str]) -> None:
         print(end, file=sys.stderr)
         sys.exit(end.code)
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"Error: {error}", 2)
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        lost = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+        if not lost:
+            traceback.print_exc()
+        reason = " ".join(str(error).split())[:300]
+        _end(
+            f"Error: process {jax.process_index()} of {jax.process_count()} stops here ({reason}). "
+            "If another one was lost, its own log says why. The same command on all hosts goes on "
+            "from the last checkpoint.",
+            75,
+        )
+
+
+def _end(message: str, code: int) -> None:
+    """Ends this process, and so the run: the others notice a connection that closes."""
+    import jax
+
+    print(message, file=sys.stderr, flush=True)
+    if jax.process_count() > 1:
+        # The usual way out would wait for all processes, which wait for this one.
+        os._exit(code)
+    sys.exit(code)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

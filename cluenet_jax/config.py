@@ -50,6 +50,9 @@ def default_config() -> ml_collections.ConfigDict:
                 image_size=32,
                 # 0: threads of this process; n: n worker processes; -1: one per core.
                 workers=0,
+                # Share of the training pictures that may be broken: they are named, counted
+                # and skipped. Test pictures are never skipped.
+                max_broken_share=0.01,
                 # How test pictures are resized.
                 interpolation="bicubic",
                 # Shorter side before the centre crop; 0 resizes straight to image_size.
@@ -171,6 +174,7 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(data.name in list_datasets(), "data.name", f"known are {', '.join(list_datasets())}")
     require(data.image_size >= 1, "data.image_size", "must be at least 1 pixel")
     require(data.workers >= -1, "data.workers", "must be -1 (one per core), 0 or more")
+    require(0 <= data.max_broken_share < 1, "data.max_broken_share", "must be in 0 .. 1")
     known = f"must be one of {', '.join(INTERPOLATIONS)}"
     require(data.interpolation in INTERPOLATIONS, "data.interpolation", known)
     require(data.augment.interpolation in INTERPOLATIONS, "data.augment.interpolation", known)

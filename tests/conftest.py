@@ -1,12 +1,37 @@
-"""All tests run on two CPU devices, so that sharding runs anywhere.
-
-XLA optimises less: most of the tests' time would be compilation.
-"""
+"""All tests run on two CPU devices, so that sharding runs anywhere."""
 
 import os
 
+import pytest
+
+from tests.compilation import xla_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(devices=2)}"
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory):
+    from tests.runs import Runner  # Imports JAX, which must not come before the flags.
+
+    return Runner(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(runner):
+    """The workdir of a run that nothing happened to."""
+    output = runner.run("undisturbed")
+    assert "14 pictures" in output and "top1" in output
+    return runner.folder / "undisturbed"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A module's tests go to one worker, so that fixtures are made once.
+
+    Tests of whole runs come first, as one group: it takes longest.
+    """
+    for item in items:
+        group = "runs" if "runner" in item.fixturenames else item.module.__name__
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "runner" not in item.fixturenames)

@@ -1,5 +1,7 @@
 """CLUENet: equal to the reference number for number, and usable in every configuration."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -53,8 +55,13 @@ def first_weights(model, x):
     )
 
 
-def run(model, variables, x, **options):
-    return jax.jit(lambda v, x: model.apply(v, x, **options))(variables, x)
+@functools.cache
+def compiled(model, **options):
+    return jax.jit(lambda v, x, rngs: model.apply(v, x, rngs=rngs, **options))
+
+
+def run(model, variables, x, rngs=None, **options):
+    return compiled(model, **options)(variables, x, rngs)
 
 
 @pytest.fixture(scope="module", params=CASES)

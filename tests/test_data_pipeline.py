@@ -13,9 +13,9 @@ from tests.pictures import Pictures, data_config
 CROPS = dict(augment=dict(resized_crop_area=(0.2, 1.0), color_jitter=(0.2, 0.2, 0.2, 0.05)))
 
 
-def take(count: int, *, data=None, examples: int = 20, **options) -> list[dict]:
+def take(count: int, *, data=None, examples: int = 20, source=None, **options) -> list[dict]:
     settings = {"batch_size": 8, "seed": 3, **options}
-    stream = train_batches(Pictures(examples), data or data_config(), **settings)
+    stream = train_batches(source or Pictures(examples), data or data_config(), **settings)
     return list(itertools.islice(stream, count))
 
 
@@ -168,6 +168,58 @@ def test_a_broken_picture_is_named_by_a_worker_process_too():
     stream.close()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_pictures_are_skipped_named_and_counted(workers, caplog):
+    """Whoever reads: the others keep their places, the same one stands in."""
+    data = data_config(workers=workers, max_broken_share=0.1)
+    source = BrokenPictures(20, broken={3, 11})
+    stream = train_batches(source, data, batch_size=10, seed=3)
+    batches = [next(stream) for _ in range(4)]
+    stream.close()
+    assert stream.broken == {3, 11}
+    for index in stream.broken:
+        assert f"picture {index}: not a readable picture" in caplog.text
+    assert caplog.text.count("SKIPPED") == 2, "each is told of once"
+    whole = take(4, batch_size=10)
+    for ours, theirs in zip(batches, whole, strict=True):
+        assert ours.keys() == theirs.keys() == {"image", "label"}
+        replaced = np.isin(theirs["label"], [3, 11])
+        np.testing.assert_array_equal(ours["label"][~replaced], theirs["label"][~replaced])
+        assert not np.isin(ours["label"], [3, 11]).any()
+        np.testing.assert_array_equal(ours["image"][:, 0, 0, 0], ours["label"])
+    again = take(3, source=source, data=data, batch_size=10, start_step=1)
+    assert_same(again, batches[1:])
+
+
+def test_too_many_broken_pictures_end_the_run():
+    data = data_config(max_broken_share=0.1)
+    stream = train_batches(BrokenPictures(20, broken={3, 7, 11}), data, batch_size=10, seed=3)
+    with pytest.raises(UserError, match=r"3 of 20 training .* allows \(2\).*picture \d+: not a"):
+        for _ in range(2):
+            next(stream)
+    stream = train_batches(
+        BrokenPictures(20), data_config(max_broken_share=0.9), batch_size=4, seed=0
+    )
+    with pytest.raises(UserError, match="8 pictures in a row are broken; the last one: picture"):
+        next(stream)
+
+
+def test_a_dead_reading_process_is_noticed():
+    data = data_config(workers=2)
+    stream = train_batches(Pictures(20), data, batch_size=8, seed=3)
+    next(stream)
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(UserError, match="has died .*exit code -9"):
+        for _ in range(2000):
+            next(stream)
+    stream.close()
+
+
 class BrokenPictures(Pictures):
+    def __init__(self, count, broken=None):
+        super().__init__(count)
+        self.broken = set(range(count)) if broken is None else broken
+
     def __getitem__(self, index):
-        return {**super().__getitem__(index), "image": b"nothing"}
+        record = super().__getitem__(index)
+        return {**record, "image": b"nothing"} if index in self.broken else record

@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core.download.checksums import UrlInfo
 
-from cluenet_jax.data import decode_image, list_datasets, load_dataset
+from cluenet_jax.data import (
+    decode_image,
+    eval_batches,
+    list_datasets,
+    load_dataset,
+    train_batches,
+)
 from cluenet_jax.data.builders import cifar
 from cluenet_jax.data.builders.mini_imagenet import split_by_picture
+from cluenet_jax.data.sources import TfdsSource
 from cluenet_jax.errors import DatasetError
 from tests.golden import DATA
-from tests.pictures import encode, image_folder, picture
+from tests.pictures import data_config, encode, image_folder, picture
 
 
 def test_digits(tmp_path):
@@ -228,3 +235,30 @@ def test_image_folder_lists_pictures_only(tmp_path):
     for name in ("a.eps", "b.mpg", "c.txt"):
         (root / "train" / "cat" / name).write_bytes(b"%!PS")
     assert len(load_dataset("image_folder", str(root)).train) == 12
+
+
+def test_a_file_that_disappears_is_skipped_in_training_and_named_in_a_test(tmp_path, caplog):
+    root = image_folder(tmp_path / "pictures", train=4, test=4, side=8)
+    dataset = load_dataset("image_folder", str(root))
+    for split in ("train", "test"):
+        (root / split / "dog" / "002.png").unlink()
+    data = data_config(max_broken_share=0.2)
+    stream = train_batches(dataset.train, data, batch_size=8, seed=0)
+    assert next(stream)["image"].shape == (8, 8, 8, 3)
+    stream.close()
+    assert stream.broken == {6} and "train/dog/002.png: cannot be read" in caplog.text
+    with pytest.raises(DatasetError, match=r"test/dog/002\.png: cannot be read \(No such file"):
+        list(eval_batches(dataset.test, data, batch_size=8))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_out_of_range_is_named(label):
+    source = TfdsSource([{"image": b"", "label": label}], "birds train", num_classes=3)
+    with pytest.raises(DatasetError, match=rf"birds train\[0\]: its label is {label}, the 3 .* 2"):
+        source[0]
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
+    source = TfdsSource([], "birds train", num_classes=3)
+    with pytest.raises(DatasetError, match=r"birds train\[0\]: cannot be read"):
+        source[0]

@@ -4,30 +4,24 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
+import configs.image_folder
 from cluenet_jax.errors import UserError
-from cluenet_jax.train import checkpoint, diagnose
+from cluenet_jax.train import checkpoint, diagnose, loop, report
 from cluenet_jax.train.lock import lock_workdir
+from tests.pictures import image_folder
+from tests.runs import STEPS
 from tests.test_cluenet import first_weights, images, tiny
-from tests.test_run import STEPS, runner, undisturbed  # noqa: F401 (fixtures)
 
 
-def wait_for_step(runner, workdir, process, step):  # noqa: F811
-    metrics = runner.folder / workdir / "metrics.jsonl"
-    deadline = time.monotonic() + 300
-    while not metrics.exists() or f'"step": {step}' not in metrics.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-        time.sleep(0.005)
-
-
-def equal_to_undisturbed(runner, workdir):  # noqa: F811
+def equal_to_undisturbed(runner, workdir):
     ours, theirs = (
         checkpoint.load(str(runner.folder / name / "checkpoints" / str(STEPS)))
         for name in (workdir, "undisturbed")
@@ -37,10 +31,10 @@ def equal_to_undisturbed(runner, workdir):  # noqa: F811
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_asked_to_end_saves_its_very_step(runner, undisturbed, number, code):  # noqa: F811
+def test_a_run_that_is_asked_to_end_saves_its_very_step(runner, undisturbed, number, code):
     name = f"ended_{code}"
     process = runner.start(name)
-    wait_for_step(runner, name, process, 6)
+    runner.wait_for_step(name, [process], 6)
     process.send_signal(number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
@@ -52,7 +46,7 @@ def test_a_run_that_is_asked_to_end_saves_its_very_step(runner, undisturbed, num
 
 
 @pytest.mark.parametrize("damage", ["truncated", "meta", "flipped"])
-def test_a_damaged_checkpoint_leads_to_the_one_before(runner, undisturbed, damage):  # noqa: F811
+def test_a_damaged_checkpoint_leads_to_the_one_before(runner, undisturbed, damage):
     workdir = runner.folder / f"damaged_{damage}"
     shutil.copytree(undisturbed, workdir)
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir())
@@ -75,7 +69,7 @@ def test_a_damaged_checkpoint_leads_to_the_one_before(runner, undisturbed, damag
     equal_to_undisturbed(runner, workdir.name)
 
 
-def test_only_damaged_checkpoints_are_no_reason_to_begin_anew(runner, undisturbed):  # noqa: F811
+def test_only_damaged_checkpoints_are_no_reason_to_begin_anew(runner, undisturbed):
     workdir = runner.folder / "all_damaged"
     shutil.copytree(undisturbed, workdir)
     for file in workdir.glob("checkpoints/*/meta/metadata"):
@@ -87,8 +81,6 @@ def test_only_damaged_checkpoints_are_no_reason_to_begin_anew(runner, undisturbe
 
 
 def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
-    from etils import epath
-
     with lock_workdir(epath.Path(tmp_path), True):
         with pytest.raises(UserError, match=f"process {os.getpid()} on"):
             lock_workdir(epath.Path(tmp_path), True)
@@ -96,7 +88,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
         pass
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_path):  # noqa: F811
+def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -123,14 +115,18 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_pa
         subprocess.run(["umount", str(disk)], check=False)
 
 
-def test_a_run_of_useless_steps_ends_and_names_the_tensor(runner):  # noqa: F811
-    output = runner.run(
-        "useless",
-        "--config.optim.max_loss=1e-6",
-        "--config.train.max_skipped_in_a_row=3",
-        code=2,
-    )
-    assert "The last 3 steps were skipped" in output and "Traceback" not in output
+def test_a_run_of_useless_steps_ends_and_names_the_tensor(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "model_from_config", lambda _, classes: tiny(num_classes=classes))
+    config = configs.image_folder.get_config("16")
+    config.data.dir = str(image_folder(tmp_path / "pictures", train=20, test=2, side=16))
+    config.optim.batch_size = 8
+    config.optim.max_loss = 1e-6
+    config.train.log_every = 1
+    config.train.max_skipped_in_a_row = 3
+    with pytest.raises(UserError, match="The last 3 steps were skipped .* outputs are finite"):
+        loop.train_and_evaluate(config, str(tmp_path / "run"))
+    records = report.read_metrics(epath.Path(tmp_path / "run/metrics.jsonl"))
+    assert [r["step/skipped"] for r in records if "step/skipped" in r] == [1, 1, 1]
 
 
 def test_the_first_tensor_that_is_not_finite_is_named():
@@ -139,8 +135,7 @@ def test_the_first_tensor_that_is_not_finite_is_named():
     batch = {"image": np.zeros((1, 16, 16, 3), np.uint8)}
 
     def diagnosis(params):
-        with jax.disable_jit(False):
-            return diagnose.first_not_finite(model, params, batch, (0.5,) * 3, (0.5,) * 3)
+        return diagnose.first_not_finite(model, params, batch, (0.5,) * 3, (0.5,) * 3)
 
     assert "outputs are finite" in diagnosis(params)
     spoilt = jax.tree.map(lambda p: p, params)
@@ -151,11 +146,11 @@ def test_the_first_tensor_that_is_not_finite_is_named():
     assert "The output of stage2_block0/" in diagnosis(spoilt)
 
 
-def losses(runner, workdir):  # noqa: F811
+def losses(runner, workdir):
     return [r["step/loss"] for r in runner.records(workdir) if "step/loss" in r]
 
 
-def test_state_cut_over_devices_learns_the_same_and_moves_to_one(runner, undisturbed):  # noqa: F811
+def test_state_cut_over_devices_learns_the_same_and_moves_to_one(runner, undisturbed):
     """FSDP on 8 devices equals one device, which goes on from its checkpoint."""
     half = "--config.train.max_steps=10"
     runner.run("spread", "--config.train.shard_params=True", half, devices=8)

@@ -6,8 +6,10 @@ on from is the number of steps taken, and nothing else needs saving.
 """
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -29,6 +31,9 @@ from cluenet_jax.errors import UserError
 _EXAMPLES = 2**50
 # Threads that read in this process; above this, worker processes do better.
 _MAX_THREADS = 16
+# Other pictures tried in place of a broken one.
+_TRIES = 8
+_LOG = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
 
@@ -60,14 +65,92 @@ class _PrepareForTraining:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Repeated:
-    """Repeated augmentation: every example stands `repeats` times in a row."""
+class _Read:
+    """Reads the example at a position of `order`, or another one in place of a broken one.
 
-    records: Sequence
+    Which one that is depends on the position in the data alone. `broken` holds the numbers of
+    the examples that could not be read, -1 where there are none.
+    """
+
+    source: Source
+    order: Sequence[int]
     repeats: int
+    prepare: _PrepareForTraining
+    may_skip: bool
 
-    def __call__(self, position: int) -> dict:
-        return self.records[position // self.repeats]
+    def __call__(self, position: int, rng: np.random.Generator) -> dict:
+        index = int(self.order[position // self.repeats])
+        broken = np.full(_TRIES, -1, np.int64)
+        for attempt in range(_TRIES):
+            try:
+                return {**self.prepare(self.source[index], rng), "broken": broken}
+            except UserError as error:
+                if not self.may_skip:
+                    raise
+                broken[attempt] = index
+                last = error
+            index = int(np.random.default_rng((index, attempt)).integers(len(self.source)))
+        raise UserError(f"{_TRIES} pictures in a row are broken; the last one: {last}") from last
+
+
+class TrainBatches:
+    """Endless batches; counts the pictures that had to be skipped.
+
+    Attributes:
+      broken: Numbers, in the source, of the broken pictures met by this process.
+    """
+
+    def __init__(self, stream: Any, source: Source, max_broken_share: float):
+        self.broken: set[int] = set()
+        self._stream = stream
+        self._source = source
+        self._share = max_broken_share
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            batch = next(self._stream)
+        except RuntimeError as error:
+            if "exit code" not in str(error):
+                raise
+            # Grain's words for a worker that was killed, mostly for want of memory.
+            raise UserError(
+                f"A process that reads pictures has died ({error}). Was there too little memory? "
+                "Fewer --config.data.workers need less; the same command goes on from the last "
+                "checkpoint."
+            ) from error
+        met = batch.pop("broken")
+        for index in sorted({*met[met >= 0].tolist()} - self.broken):
+            self._skip(index)
+        return batch
+
+    def close(self) -> None:
+        """Ends the threads or processes that read."""
+        self._stream.close()
+
+    def _skip(self, index: int) -> None:
+        self.broken.add(index)
+        allowed = int(self._share * len(self._source))
+        reason = _why_broken(self._source, index)
+        if len(self.broken) > allowed:
+            raise UserError(
+                f"{len(self.broken)} of {len(self._source)} training pictures are broken, more "
+                f"than data.max_broken_share={self._share} allows ({allowed}). The last one: "
+                f"{reason} Mend or remove them, or allow more."
+            )
+        _LOG.warning("SKIPPED a broken picture, number %d of at most %d: %s",
+                     len(self.broken), allowed, reason)  # fmt: skip
+
+
+def _why_broken(source: Source, index: int) -> str:
+    try:
+        record = source[index]
+        decode_image(record["image"], record["name"])
+    except UserError as error:
+        return str(error)
+    return f"{record['name']}: could not be read a moment ago, but can be now."
 
 
 def prepare_for_test(
@@ -96,7 +179,7 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> TrainBatches:
     """Endless shuffled, augmented batches of this process.
 
     Each pass over the data has an order of its own and holds every example
@@ -111,12 +194,14 @@ def train_batches(
       process_index, process_count: This process takes the rows
         `process_index * b .. (process_index + 1) * b` of each batch.
 
-    Yields:
-      `image` uint8 `[b, S, S, 3]` and `label` int32 `[b]`, b = batch_size / process_count.
+    Returns:
+      An iterator over `image` uint8 `[b, S, S, 3]` and `label` int32 `[b]`,
+      b = batch_size / process_count. A picture that cannot be read is named, counted, and
+      another one takes its place.
 
     Raises:
-      UserError: The batch does not divide over the processes, or there are no examples.
-      ImageError: A picture cannot be read.
+      UserError: The batch does not divide over the processes, there are no examples, or, while
+        reading, more than `data.max_broken_share` of the pictures are broken.
     """
     import grain  # Takes a second to import.
 
@@ -131,25 +216,26 @@ def train_batches(
         tuple(data.augment.rand_augment),
         tuple(round(255 * value) for value in normalization(data.name)[0]),
     )
+    count = len(source)
+    may_skip = int(data.max_broken_share * count) > 0
+    order = grain.MapDataset.range(count).seed(seed).shuffle().repeat(-(-_EXAMPLES // count))
     # Augmented before the rows are dealt out, so that draws depend on the global
     # position alone; lazily, so that each process works on its own rows only.
-    shuffled = (
-        grain.MapDataset.source(source).seed(seed).shuffle().repeat(-(-_EXAMPLES // len(source)))
-    )
     stream = (
         grain.MapDataset.range(_EXAMPLES)
         .seed(seed)
-        .map(_Repeated(shuffled, data.repeats))
-        .random_map(prepare)
+        .random_map(_Read(source, order, data.repeats, prepare, may_skip))
         .batch(rows)
         .slice(slice(start_step * process_count + process_index, None, process_count))
     )
     workers = os.cpu_count() if data.workers == -1 else data.workers
-    if not workers:
-        return iter(stream.to_iter_dataset(_read_options(os.cpu_count())))
-    _parse_flags()
-    options = grain.MultiprocessingOptions(num_workers=workers)
-    return iter(stream.to_iter_dataset(_read_options(1)).mp_prefetch(options))
+    if workers:
+        _parse_flags()
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        batches = stream.to_iter_dataset(_read_options(1)).mp_prefetch(options)
+    else:
+        batches = stream.to_iter_dataset(_read_options(os.cpu_count()))
+    return TrainBatches(iter(batches), source, data.max_broken_share)
 
 
 def eval_batches(

@@ -175,17 +175,24 @@ class TfdsSource:
 
     records: Any
     name: str
+    num_classes: int
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
-        return {
-            "image": record["image"],
-            "label": int(record["label"]),
-            "name": f"{self.name}[{index}]",
-        }
+        name = f"{self.name}[{index}]"
+        try:
+            record = self.records[index]
+        except Exception as error:  # array_record raises whatever it meets.
+            raise DatasetError(f"{name}: cannot be read ({error}).") from error
+        label = int(record["label"])
+        if not 0 <= label < self.num_classes:
+            raise DatasetError(
+                f"{name}: its label is {label}, the {self.num_classes} classes are 0 .. "
+                f"{self.num_classes - 1}."
+            )
+        return {"image": record["image"], "label": label, "name": name}
 
 
 def _open_split(builder: Any, split: str) -> TfdsSource:
@@ -208,7 +215,8 @@ def _open_split(builder: Any, split: str) -> TfdsSource:
         ) from error
     if not len(records):
         raise DatasetError(f"The split {split!r} of {builder.name} is empty.")
-    return TfdsSource(records, f"{builder.name} {split}")
+    classes = builder.info.features["label"].num_classes
+    return TfdsSource(records, f"{builder.name} {split}", classes)
 
 
 def _prepared_builder(name: str, entry: _Entry, data_dir: str) -> Any:

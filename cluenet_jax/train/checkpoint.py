@@ -149,6 +149,14 @@ class Checkpoints:
         with _told_of_failures(self):
             self._manager.close()
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: Exception | None, trace: object) -> None:
+        # After an error among many processes, waiting for a lost one would take minutes.
+        if error is None or jax.process_count() == 1:
+            self.close()
+
 
 def checksum(tree: Any) -> int:
     """A number in 0 .. 2**32-1 of all bits of arrays of 32 bit values, wherever they live."""
@@ -173,6 +181,8 @@ def _told_of_failures(checkpoints: Checkpoints) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
     except ValueError as error:  # How TensorStore reports a full disk.
+        if "Gloo" in str(error):  # And how CPU hosts lose each other.
+            raise
         reason = " ".join(str(error).split())
     else:
         return
@@ -215,7 +225,7 @@ def describe(
 
 def save_params(workdir: str, params: Any, meta: dict[str, Any]) -> None:
     """Writes a checkpoint of parameters alone, such as converted ones, as step 0."""
-    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+    with Checkpoints(workdir) as checkpoints:
         checkpoints.save_items(0, {**meta, "step": 0, "scores": {}}, params=params)
 
 
@@ -254,7 +264,7 @@ def load(path: str, sharding: Sharding | None = None) -> Loaded:
             f"No checkpoint in {path}: expected the workdir of a run (with a folder "
             f"`{FOLDER}` in it) or WORKDIR/{FOLDER}/STEP."
         )
-    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         steps = checkpoints.steps()
         if step is None and steps:
             step = checkpoints.best_step() or steps[-1]

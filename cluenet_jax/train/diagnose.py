@@ -25,12 +25,21 @@ def first_not_finite(model: nn.Module, params: Any, batch: dict, mean: Any, std:
     images = normalize(batch["image"], mean, std)
     if not _finite(images):
         return "The normalised images are not finite."
-    logits, state = model.apply(
-        {"params": params}, images, capture_intermediates=True, mutable=["intermediates"]
-    )
-    # Modules answer in the order in which they end.
-    for name, leaf in traverse_util.flatten_dict(state["intermediates"], sep="/").items():
-        if not all(_finite(part) for part in jax.tree.leaves(leaf)):
+    names = []
+
+    @jax.jit
+    def run(params: Any, images: jax.Array) -> tuple[jax.Array, list]:
+        logits, state = model.apply(
+            {"params": params}, images, capture_intermediates=True, mutable=["intermediates"]
+        )
+        # Modules answer in the order in which they end; a dict would come back sorted.
+        outputs = traverse_util.flatten_dict(state["intermediates"], sep="/")
+        names[:] = outputs
+        return logits, list(outputs.values())
+
+    logits, outputs = run(params, images)
+    for name, output in zip(names, outputs, strict=True):
+        if not all(_finite(part) for part in jax.tree.leaves(output)):
             return f"The output of {name.removesuffix('/__call__')} is not finite."
     largest = float(np.abs(jax.device_get(logits)).max())
     return (

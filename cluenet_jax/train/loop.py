@@ -98,7 +98,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     )
     with (
         lock,
-        contextlib.closing(checkpoints),
+        checkpoints,
         contextlib.closing(report),
         contextlib.closing(batches),
         watch_for_signals() as interruption,
@@ -113,7 +113,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
             last = step == total_steps
             if last or clock.passes(step, 1.0):
-                report.write(step, epoch=clock.epoch(step), **_epoch_means(state))
+                broken = {"train/broken_pictures": len(batches.broken)} if batches.broken else {}
+                report.write(step, epoch=clock.epoch(step), **_epoch_means(state), **broken)
                 state = state.replace(totals=new_totals())
             tested = last or clock.passes(step, config.train.eval_every)
             if tested:
