@@ -28,6 +28,7 @@ from cluenet_jax.config import default_config, model_overrides
 from cluenet_jax.errors import UserError
 from cluenet_jax.models import create_model
 from cluenet_jax.train.state import TrainState
+from cluenet_jax.train.storage import absolute
 
 _PACKAGES = ("cluenet-jax", "jax", "flax", "optax", "orbax-checkpoint")
 FOLDER = "checkpoints"
@@ -65,7 +66,7 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        self._directory = epath.Path(workdir).absolute() / FOLDER
+        self._directory = absolute(workdir) / FOLDER
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def steps(self) -> list[int]:
@@ -95,6 +96,8 @@ class Checkpoints:
         place = self._directory.parent / "damaged" / f"{step}_{time.time_ns()}"
         if jax.process_index() == 0:
             place.parent.mkdir(exist_ok=True)
+            # In a bucket a folder is there when a file is.
+            (place.parent / "README").write_text("Checkpoints that cannot be read.\n")
             (self._directory / str(step)).rename(place)
         multihost_utils.sync_global_devices("checkpoint set aside")
         self._manager.reload()
@@ -256,7 +259,7 @@ def load(path: str, sharding: Sharding | None = None) -> Loaded:
     Raises:
       UserError: There is no checkpoint there, or none of that step, or it is damaged.
     """
-    workdir, step = epath.Path(path).absolute(), None
+    workdir, step = absolute(path), None
     if workdir.name.isdigit() and workdir.parent.name == FOLDER:
         workdir, step = workdir.parent.parent, int(workdir.name)
     if not (workdir / FOLDER).exists():

@@ -7,6 +7,7 @@ import socket
 from etils import epath
 
 from cluenet_jax.errors import UserError
+from cluenet_jax.train.storage import is_bucket
 
 NAME = "lock"
 
@@ -27,9 +28,13 @@ def lock_workdir(workdir: epath.Path, first: bool) -> contextlib.AbstractContext
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not first or "://" in str(workdir):
+        if not first or is_bucket(workdir):
             return contextlib.nullcontext()
         file = open(workdir / NAME, "a+")
+    except ImportError as error:
+        raise UserError(
+            f"The workdir {workdir} is in a bucket: pip install 'cluenet-jax[gcs]' (gcsfs)."
+        ) from error
     except OSError as error:
         raise UserError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
     import fcntl  # Not on Windows.

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,10 @@ import tensorboardX
 import tqdm
 from etils import epath
 
+from cluenet_jax.train.storage import is_bucket
+
 _LOG = logging.getLogger(__name__)
+METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 
 
 class Report:
@@ -43,13 +47,17 @@ class Report:
         self._waited = 0.0
         if not active:
             return
-        self._path = workdir / "metrics.jsonl"
         kept = []
-        if self._path.exists():
-            kept = [r for r in read_metrics(self._path) if r["step"] <= start_step]
+        if (workdir / METRICS).exists():
+            kept = [r for r in read_metrics(workdir / METRICS) if r["step"] <= start_step]
+        # Buckets know no appending: there, whole files are copied at every `sync`.
+        self._workdir, self._local = workdir, workdir
+        if is_bucket(workdir):
+            self._local = epath.Path(tempfile.mkdtemp(prefix="cluenet_jax_"))
+        self._path = self._local / METRICS
         self._path.write_text("".join(_line(record) for record in kept))
         self._events = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start_step + 1
+            str(self._local / EVENTS), purge_step=start_step + 1
         )
         # Only where someone watches; log files get a line per report.
         self._bar = tqdm.tqdm(
@@ -96,6 +104,7 @@ class Report:
         self.flush()
         if self._active:
             self._events.flush()
+            self._copy()
 
     def write(self, step: int, **metrics: float) -> None:
         """Appends one record; names are such as `test/loss`."""
@@ -120,6 +129,16 @@ class Report:
             self.flush()
             self._bar.close()
             self._events.close()
+            self._copy()
+            if self._local != self._workdir:
+                self._local.rmtree()
+
+    def _copy(self) -> None:
+        if self._local == self._workdir:
+            return
+        (self._workdir / EVENTS).mkdir(parents=True, exist_ok=True)
+        for file in (self._path, *(self._local / EVENTS).iterdir()):
+            (self._workdir / file.relative_to(self._local)).write_bytes(file.read_bytes())
 
     def _append(self, step: int, values: dict[str, float]) -> None:
         with self._path.open("a") as file:

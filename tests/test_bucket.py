@@ -1,0 +1,65 @@
+"""Workdirs on `gs://`: the same run, on a local stand-in for the buckets of Google Cloud."""
+
+import json
+import logging
+import socket
+
+import chex
+import pytest
+from etils import epath
+
+from cluenet_jax.train import checkpoint
+from tests.runs import SPEEDS, STEPS
+
+pytest.importorskip("gcsfs", reason="buckets need cluenet-jax[gcs]")
+server = pytest.importorskip("gcp_storage_emulator.server", reason="needs gcp-storage-emulator")
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The address of an empty bucket, known to this process and those it starts."""
+    from gcp_storage_emulator.exceptions import NotFound
+    from gcp_storage_emulator.handlers import objects
+
+    download = objects.download
+
+    def with_generation(request, response, storage):
+        """TensorStore asks for this header, which the stand-in forgets."""
+        names = request.params["bucket_name"], request.params["object_id"]
+        try:
+            response["x-goog-generation"] = storage.get_file_obj(*names)["generation"]
+        except NotFound:
+            pass
+        return download(request, response, storage)
+
+    monkeypatch.setattr(objects, "download", with_generation)
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{port}")
+    # Else gcsfs looks for Google's own servers first.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    emulator = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    emulator.start()
+    yield epath.Path("gs://bucket")
+    emulator.stop()
+
+
+def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(runner, undisturbed, bucket):
+    workdir = bucket / "runs" / "one"
+    runner.run("unused", f"--workdir={workdir}", "--config.train.max_steps=12")
+    (workdir / "checkpoints" / "12" / "meta" / "metadata").write_text("{")
+    output = runner.run("unused", f"--workdir={workdir}")
+    assert "damaged" in output and f"Going on after step 10 of {STEPS}" in output
+    assert not (runner.folder / "unused").exists()
+
+    ours, theirs = (
+        checkpoint.load(str(place / "checkpoints" / str(STEPS))) for place in (workdir, undisturbed)
+    )
+    chex.assert_trees_all_equal(ours.params, theirs.params)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    records = [{k: v for k, v in json.loads(line).items() if k not in SPEEDS} for line in lines]
+    assert records == runner.records("undisturbed")
+    assert len(list((workdir / "tensorboard").iterdir())) == 2
