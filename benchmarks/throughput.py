@@ -4,7 +4,8 @@
 
 Both sides run in processes of their own, which take turns: one is stopped while the other
 is measured. A training step is forward, backward and AdamW. Reported are medians over the rounds,
-with the spread (lowest and highest), and the ratio ours / peer of each round's pair.
+with the spread (lowest and highest), and the ratio ours / peer of each round's pair; then what
+share of our time each stage takes, from the profiler.
 """
 
 import argparse
@@ -81,13 +82,18 @@ def ask(side: subprocess.Popen, task: str) -> dict:
 def serve(args: argparse.Namespace) -> None:
     """One side: prints what it is, then measures whatever task it is told, until `end`."""
     make = {"ours": ours, "peer": peer}[args.side]
-    tasks, about = make(args)
+    tasks, about, programs = make(args)
     answers = sys.stdout
     print(json.dumps({**about, "tasks": list(tasks)}), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            print(json.dumps({"peak_bytes": device_peak(args) or peak}), flush=True)
+            last = {"peak_bytes": device_peak(args) or peak}
+            if programs:
+                from stages import shares
+
+                last["shares"] = {name: shares(programs[name], tasks[name]) for name in tasks}
+            print(json.dumps(last), file=answers, flush=True)
             return
         work, images = tasks[line.strip()], args.batch
         repeats, begin = 0, time.perf_counter()
@@ -110,7 +116,8 @@ def device_peak(args: argparse.Namespace) -> int | None:
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
-def ours(args: argparse.Namespace) -> tuple[dict, dict]:
+def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
+    """What to measure, words about it, and the compiled programs."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -148,11 +155,13 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict]:
         return program
 
     infer_step = compiled("infer", infer, params, images)
+    programs = {"infer": infer_step}
     tasks = {"infer": lambda: jax.block_until_ready(infer_step(params, images))}
     if not args.inference_only:
         held = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
         key = jax.random.key(1)
         step = compiled("train", train, *held["state"], key, donate_argnums=(0, 1))
+        programs["train"] = step
 
         def train_once():
             held["state"] = jax.block_until_ready(step(*held["state"], key))
@@ -165,10 +174,11 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict]:
     }
     for task in tasks.values():
         task()
-    return tasks, about
+    return tasks, about, programs
 
 
-def peer(args: argparse.Namespace) -> tuple[dict, dict]:
+def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
+    """As `ours`, without programs."""
     import contextlib
     import pathlib
 
@@ -228,7 +238,7 @@ def peer(args: argparse.Namespace) -> tuple[dict, dict]:
         task()
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     library = f"torch {torch.__version__}, {PEERS[args.peer]},"
-    return tasks, {"library": library, "device": name, "compile_s": seconds}
+    return tasks, {"library": library, "device": name, "compile_s": seconds}, {}
 
 
 def summary(args: argparse.Namespace, about: dict, speeds: dict, tasks: list[str]) -> dict:
@@ -245,7 +255,11 @@ def summary(args: argparse.Namespace, about: dict, speeds: dict, tasks: list[str
     }
     for name, words in about.items():
         result["sides"][name] = {
-            **{key: words[key] for key in ("library", "device", "compile_s", "peak_bytes")},
+            **{
+                k: words[k]
+                for k in ("library", "device", "compile_s", "peak_bytes", "shares")
+                if k in words
+            },  # fmt: skip
             **{task: spread(speeds[name, task]) for task in tasks},
         }
     if "peer" in about:
@@ -279,6 +293,9 @@ def to_text(result: dict) -> str:
                 )
         parts.append(f"peak {words['peak_bytes'] / 2**30:.2f} GiB")
         lines.append(" ".join(parts))
+    for task, parts in result["sides"]["ours"]["shares"].items():
+        words = ", ".join(f"{part} {share:.0%}" for part, share in parts.items())
+        lines.append(f"{task}, our time by parts: {words}")
     for task in ("infer", "train"):
         if f"{task}_ratio" in result:
             low, high = result[f"{task}_ratio_spread"]

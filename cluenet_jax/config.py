@@ -50,6 +50,9 @@ def default_config() -> ml_collections.ConfigDict:
                 image_size=32,
                 # 0: threads of this process; n: n worker processes; -1: one per core.
                 workers=0,
+                # Read all pictures at the start and keep them on every device: for small sets.
+                # Changes no batch. What is augmented on the host must be off.
+                on_device=False,
                 # Share of the training pictures that may be broken: they are named, counted
                 # and skipped. Test pictures are never skipped.
                 max_broken_share=0.01,
@@ -174,6 +177,13 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(data.name in list_datasets(), "data.name", f"known are {', '.join(list_datasets())}")
     require(data.image_size >= 1, "data.image_size", "must be at least 1 pixel")
     require(data.workers >= -1, "data.workers", "must be -1 (one per core), 0 or more")
+    on_host = ("resized_crop_area", "color_jitter", "rand_augment")
+    busy = [name for name in on_host if any(data.augment[name][:2])]
+    require(
+        not (data.on_device and busy),
+        "data.on_device",
+        f"data.augment.{', '.join(busy)} work on the host, on every picture anew; leave it False",
+    )
     require(0 <= data.max_broken_share < 1, "data.max_broken_share", "must be in 0 .. 1")
     known = f"must be one of {', '.join(INTERPOLATIONS)}"
     require(data.interpolation in INTERPOLATIONS, "data.interpolation", known)

@@ -17,6 +17,7 @@ def get_config():
     config.model.name = "cluenet_mini_cifar"
     config.data.name = "cifar100"
     config.data.image_size = 32
+    config.data.on_device = True
     config.data.augment.crop_padding = 4
     config.data.augment.mirror = True
     config.optim.batch_size = 256

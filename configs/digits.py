@@ -14,6 +14,7 @@ def get_config():
     config.model.name = "cluenet_nano"
     config.data.name = "digits"
     config.data.image_size = 32
+    config.data.on_device = True
     config.data.augment.crop_padding = 4
     config.optim.batch_size = 128
     config.optim.peak_lr = 2e-3

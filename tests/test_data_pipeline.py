@@ -6,7 +6,13 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from cluenet_jax.data import eval_batches, train_batches
+from cluenet_jax.data import (
+    eval_batches,
+    read_test_set,
+    read_training_set,
+    train_batches,
+    train_indices,
+)
 from cluenet_jax.errors import ImageError, UserError
 from tests.pictures import Pictures, data_config
 
@@ -213,6 +219,26 @@ def test_a_dead_reading_process_is_noticed():
         for _ in range(2000):
             next(stream)
     stream.close()
+
+
+def test_a_set_that_is_read_whole_gives_the_same_batches():
+    """Looked up by number or read as they are needed, broken and repeated ones among them."""
+    data = data_config(max_broken_share=0.1, repeats=3)
+    source = BrokenPictures(20, broken={3, 11})
+    table, broken = read_training_set(source, data)
+    assert broken == {3, 11} and len(table["image"]) == len(table["label"]) == 20
+    for process in range(2):
+        settings = dict(batch_size=8, seed=3, start_step=2, process_index=process, process_count=2)
+        indices = itertools.islice(train_indices(20, data, **settings), 7)
+        looked_up = [{key: rows[index] for key, rows in table.items()} for index in indices]
+        assert_same(looked_up, take(7, source=source, data=data, **settings))
+
+
+def test_a_test_set_that_is_read_whole_is_padded_like_its_batches():
+    table = read_test_set(Pictures(5), data_config(), batch_size=4)
+    assert table["mask"].tolist() == [True] * 5 + [False] * 3
+    parts = list(eval_batches(Pictures(5), data_config(), batch_size=4))
+    np.testing.assert_array_equal(table["image"], np.concatenate([p["image"] for p in parts]))
 
 
 class BrokenPictures(Pictures):

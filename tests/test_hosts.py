@@ -36,7 +36,8 @@ def test_two_processes_end_together_and_one_goes_on(runner, undisturbed):
     assert len(steps) == 1, "both agree on a step"
     (step,) = steps
 
-    processes = runner.start_many(2, "two")
+    # Changes no batch.
+    processes = runner.start_many(2, "two", "--config.data.on_device=True")
     runner.wait_for_step("two", processes, max(step + 2, 12))
     processes[1].kill()
     (code, output), _ = ends(processes)

@@ -1,5 +1,8 @@
 """The parts of training: schedule, optimiser, guarded step, reports, checkpoints."""
 
+import contextlib
+import dataclasses
+import itertools
 import json
 import math
 
@@ -18,10 +21,12 @@ from cluenet_jax.errors import UserError
 from cluenet_jax.train import losses, sharding
 from cluenet_jax.train.clock import Clock
 from cluenet_jax.train.evaluate import predict_all
+from cluenet_jax.train.feed import open_feed
 from cluenet_jax.train.optim import learning_rate, make_optimizer
 from cluenet_jax.train.report import Report, read_metrics
 from cluenet_jax.train.state import create_state
 from cluenet_jax.train.steps import make_eval_step, make_train_step
+from tests.pictures import Pictures
 
 
 def test_an_epoch_is_over_when_all_examples_are_seen():
@@ -200,6 +205,32 @@ def test_a_step_of_unusable_loss_changes_nothing(trainer, value):
     assert float(after.totals["count"]) == 0
 
 
+def test_pictures_that_live_on_the_devices_give_the_same_batches():
+    config = default_config()
+    config.data.image_size = 8
+    config.optim.batch_size, config.eval.batch_size = 8, 4
+    dataset = dataclasses.replace(DATASET, train=Pictures(20), test=Pictures(7))
+    mesh = sharding.make_mesh()
+    read, kept = [], []
+    for on_device, batches in ((False, read), (True, kept)):
+        config.data.on_device = on_device
+        with contextlib.closing(open_feed(dataset, config, mesh)) as feed:
+            batches += itertools.islice(feed.train(start_step=3), 4)
+            batches += feed.test()
+    assert len(kept) == 4 + 2
+    chex.assert_trees_all_equal(kept, read)
+    for ours, theirs in zip(kept, read, strict=True):
+        assert ours["image"].sharding == theirs["image"].sharding
+
+
+def test_what_is_augmented_on_the_host_cannot_live_on_the_devices():
+    config = default_config()
+    config.data.on_device = True
+    config.data.augment.resized_crop_area = (0.2, 1.0)
+    with pytest.raises(UserError, match="on_device=True: data.augment.resized_crop_area work"):
+        check_config(config, 1)
+
+
 def test_evaluation_is_the_mean_over_all_examples(trainer):
     _, state, batch, mesh = trainer
     rng = np.random.default_rng(1)
@@ -219,7 +250,7 @@ def test_evaluation_is_the_mean_over_all_examples(trainer):
         for i in (0, 8, 16)
     ]
     eval_step = jax.jit(make_eval_step(Linear(), DATASET.mean, DATASET.std))
-    predictions = predict_all(eval_step, state.params, batches, mesh)
+    predictions = predict_all(eval_step, state.params, batches)
     scores = predictions.scores(7)
     confusion = predictions.confusion(7)
     assert confusion.sum() == 20 and confusion[labels[3], order[3, 0]] >= 1

@@ -47,12 +47,14 @@ def decode_image(data: bytes, name: str = "image", max_pixels: int | None = None
             if image.mode == "F":
                 # Their range is not stated in the file; `convert` would clip to black.
                 raise ImageError(f"{name}: floating point pixels; save it with 8 or 16 bits.")
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
             if image.mode in _SIXTEEN_BIT:
                 # `convert` would clip at 255 instead of scaling.
                 grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
                 image = Image.fromarray(grey.astype(np.uint8))
-            return image.convert("RGB")
+            image.load()
+            # `convert` would copy.
+            return image if image.mode == "RGB" else image.convert("RGB")
     except ImageError:
         raise
     except UnidentifiedImageError as error:

@@ -33,6 +33,8 @@ _EXAMPLES = 2**50
 _MAX_THREADS = 16
 # Other pictures tried in place of a broken one.
 _TRIES = 8
+# Pictures of a set that is read whole.
+_READ_AT_ONCE = 64
 _LOG = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
@@ -206,25 +208,12 @@ def train_batches(
     import grain  # Takes a second to import.
 
     rows = _rows_per_process(batch_size, process_count)
-    if not len(source):
-        raise UserError("There are no examples to train on.")
-    prepare = _PrepareForTraining(
-        data.image_size,
-        data.augment.interpolation,
-        tuple(data.augment.resized_crop_area),
-        tuple(data.augment.color_jitter),
-        tuple(data.augment.rand_augment),
-        tuple(round(255 * value) for value in normalization(data.name)[0]),
-    )
-    count = len(source)
-    may_skip = int(data.max_broken_share * count) > 0
-    order = grain.MapDataset.range(count).seed(seed).shuffle().repeat(-(-_EXAMPLES // count))
     # Augmented before the rows are dealt out, so that draws depend on the global
     # position alone; lazily, so that each process works on its own rows only.
     stream = (
         grain.MapDataset.range(_EXAMPLES)
         .seed(seed)
-        .random_map(_Read(source, order, data.repeats, prepare, may_skip))
+        .random_map(_reader(source, data, _order(len(source), seed)))
         .batch(rows)
         .slice(slice(start_step * process_count + process_index, None, process_count))
     )
@@ -236,6 +225,94 @@ def train_batches(
     else:
         batches = stream.to_iter_dataset(_read_options(os.cpu_count()))
     return TrainBatches(iter(batches), source, data.max_broken_share)
+
+
+def read_training_set(source: Source, data: ml_collections.ConfigDict) -> tuple[Batch, set[int]]:
+    """Every training example once, in order, as `train_batches` gives it.
+
+    Args:
+      source, data: As in `train_batches`; what is augmented on the host must be off.
+
+    Returns:
+      `image` uint8 `[N, S, S, 3]` and `label` int32 `[N]`, another example in place of each
+      broken one, and the numbers of those.
+
+    Raises:
+      UserError: There are no examples, or too many are broken.
+    """
+    import grain
+
+    stream = (
+        grain.MapDataset.range(len(source))
+        .seed(0)
+        .random_map(_reader(source, data, range(len(source)), repeats=1))
+        .batch(_READ_AT_ONCE)
+        .to_iter_dataset(_read_options(os.cpu_count()))
+    )
+    batches = TrainBatches(iter(stream), source, data.max_broken_share)
+    return _joined(batches), batches.broken
+
+
+def train_indices(
+    count: int,
+    data: ml_collections.ConfigDict,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[np.ndarray]:
+    """Which examples stand in the batches of `train_batches`.
+
+    Args:
+      count: Examples of the source.
+      data, batch_size, seed, start_step, process_index, process_count: As in `train_batches`.
+
+    Yields:
+      int32 `[b]`, b = batch_size / process_count.
+    """
+    rows = _rows_per_process(batch_size, process_count)
+    order = _order(count, seed)
+    first = start_step * batch_size + process_index * rows
+    while True:
+        positions = range(first, first + rows)
+        yield np.array([order[position // data.repeats] for position in positions], np.int32)
+        first += batch_size
+
+
+def read_test_set(source: Source, data: ml_collections.ConfigDict, *, batch_size: int) -> Batch:
+    """All batches of `eval_batches` in a row, padding and all."""
+    return _joined(eval_batches(source, data, batch_size=batch_size))
+
+
+def _joined(batches: Iterator[Batch]) -> Batch:
+    parts = list(batches)
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _order(count: int, seed: int) -> Sequence[int]:
+    """The examples' numbers, each pass in an order of its own."""
+    import grain
+
+    if not count:
+        raise UserError("There are no examples to train on.")
+    return grain.MapDataset.range(count).seed(seed).shuffle().repeat(-(-_EXAMPLES // count))
+
+
+def _reader(
+    source: Source, data: ml_collections.ConfigDict, order: Sequence[int], repeats: int = 0
+) -> _Read:
+    prepare = _PrepareForTraining(
+        data.image_size,
+        data.augment.interpolation,
+        tuple(data.augment.resized_crop_area),
+        tuple(data.augment.color_jitter),
+        tuple(data.augment.rand_augment),
+        tuple(round(255 * value) for value in normalization(data.name)[0]),
+    )
+    may_skip = int(data.max_broken_share * len(source)) > 0
+    return _Read(source, order, repeats or data.repeats, prepare, may_skip)
 
 
 def eval_batches(

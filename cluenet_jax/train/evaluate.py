@@ -7,9 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-
-from cluenet_jax.train.sharding import to_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,18 +56,16 @@ class Predictions:
 def predict_all(
     eval_step: Callable,
     params: Any,
-    batches: Iterable[dict[str, np.ndarray]],
-    mesh: Mesh,
+    batches: Iterable[dict[str, jax.Array]],
 ) -> Predictions:
     """Runs a network over `batches`.
 
     Args:
       eval_step: Jitted, of `make_eval_step`, its results on every process.
       params: The network's parameters.
-      batches: Of `eval_batches`: padded and masked.
-      mesh: The devices.
+      batches: Of `eval_batches`, padded and masked, on the devices.
     """
-    parts = [eval_step(params, to_devices(batch, mesh)) for batch in batches]
+    parts = [eval_step(params, batch) for batch in batches]
     parts = jax.device_get(parts)
     mask = np.concatenate([part.pop("mask") for part in parts])
     fields = {name: np.concatenate([part[name] for part in parts])[mask] for name in parts[0]}
@@ -141,8 +136,7 @@ def _accuracies(confusion: np.ndarray) -> list[float | None]:
 def evaluate_fully(
     eval_step: Callable,
     params: Any,
-    read: Callable[[], Iterable[dict[str, np.ndarray]]],
-    mesh: Mesh,
+    read: Callable[[], Iterable[dict[str, jax.Array]]],
     class_names: tuple[str, ...],
 ) -> Evaluation:
     """Runs over a data set and measures how fast.
@@ -151,10 +145,9 @@ def evaluate_fully(
       eval_step: Jitted, of `make_eval_step`.
       params: The network's parameters.
       read: Opens the batches anew.
-      mesh: The devices.
       class_names: By label.
     """
-    batch = to_devices(next(iter(read())), mesh)
+    batch = next(iter(read()))
     jax.block_until_ready(eval_step(params, batch))  # Compiles.
     repeats, start = 0, time.perf_counter()
     while repeats < 3 or time.perf_counter() - start < 1.0:
@@ -163,6 +156,6 @@ def evaluate_fully(
     device = repeats * batch["label"].size / (time.perf_counter() - start)
 
     start = time.perf_counter()
-    predictions = predict_all(eval_step, params, read(), mesh)
+    predictions = predict_all(eval_step, params, read())
     end_to_end = len(predictions.label) / (time.perf_counter() - start)
     return Evaluation(class_names, predictions, device, end_to_end)

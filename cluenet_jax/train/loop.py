@@ -10,12 +10,13 @@ from etils import epath
 from flax import traverse_util
 
 from cluenet_jax.config import check_config, model_from_config
-from cluenet_jax.data import Dataset, eval_batches, load_dataset, train_batches
+from cluenet_jax.data import Dataset, load_dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.train import checkpoint, sharding
 from cluenet_jax.train.clock import Clock
 from cluenet_jax.train.diagnose import first_not_finite
 from cluenet_jax.train.evaluate import Evaluation, evaluate_fully, predict_all
+from cluenet_jax.train.feed import open_feed, test_batches
 from cluenet_jax.train.interrupt import watch_for_signals
 from cluenet_jax.train.lock import lock_workdir
 from cluenet_jax.train.optim import HEAD, learning_rate, make_optimizer
@@ -83,15 +84,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     start_step = int(state.step)
     _log_start(config, dataset, state, start_step, total_steps)
 
-    batches = train_batches(
-        dataset.train,
-        data,
-        batch_size=config.optim.batch_size,
-        seed=config.seed,
-        start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    feed = open_feed(dataset, config, mesh)
     new_totals = jax.jit(zero_totals, out_shardings=everywhere)
     report = Report(
         workdir, start_step, total_steps, config.optim.batch_size, jax.process_index() == 0
@@ -100,12 +93,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
         lock,
         checkpoints,
         contextlib.closing(report),
-        contextlib.closing(batches),
+        contextlib.closing(feed),
         watch_for_signals() as interruption,
     ):
+        batches = feed.train(start_step)
         for step in range(start_step + 1, total_steps + 1):
             with report.waiting():
-                batch = sharding.to_devices(next(batches), mesh)
+                batch = next(batches)
             state, metrics = train_step(state, batch)
             report.step(step, metrics if step % config.train.log_every == 0 else None)
             if step % config.train.log_every == 0:
@@ -113,14 +107,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
 
             last = step == total_steps
             if last or clock.passes(step, 1.0):
-                broken = {"train/broken_pictures": len(batches.broken)} if batches.broken else {}
+                broken = {"train/broken_pictures": feed.broken} if feed.broken else {}
                 report.write(step, epoch=clock.epoch(step), **_epoch_means(state), **broken)
                 state = state.replace(totals=new_totals())
             tested = last or clock.passes(step, config.train.eval_every)
             if tested:
-                scores = predict_all(
-                    eval_step, state.tested_params, _test_batches(dataset, config), mesh
-                ).scores(dataset.num_classes)
+                predictions = predict_all(eval_step, state.tested_params, feed.test())
+                scores = predictions.scores(dataset.num_classes)
                 report.write(step, **{f"test/{name}": score for name, score in scores.items()})
                 report.say(_summary(clock, step, scores))
             stop = interruption.asked(step)
@@ -166,19 +159,8 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
     return evaluate_fully(
         eval_step,
         loaded.params,
-        lambda: _test_batches(dataset, config),
-        mesh,
+        lambda: test_batches(dataset, config, mesh),
         dataset.class_names,
-    )
-
-
-def _test_batches(dataset: Dataset, config: ml_collections.ConfigDict):
-    return eval_batches(
-        dataset.test,
-        config.data,
-        batch_size=config.eval.batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
     )
 
 
@@ -293,8 +275,9 @@ def _settings(meta: dict) -> dict[str, object]:
 
     for section in _FIXED:
         walk(section, meta["config"][section])
-    # Neither changes what is learned.
-    return {k: v for k, v in flat.items() if k not in ("data.dir", "data.workers")}
+    # None of these changes what is learned.
+    free = ("data.dir", "data.workers", "data.on_device")
+    return {k: v for k, v in flat.items() if k not in free}
 
 
 def _log_start(

@@ -1,0 +1,50 @@
+"""What share of a compiled program's time each part of a network takes, from JAX's profiler."""
+
+import collections
+import pathlib
+import re
+import tempfile
+from collections.abc import Callable
+
+import jax
+from jax.profiler import ProfileData
+
+# Loops and calls, whose operations have times of their own.
+_CONTAINERS = re.compile(r"(while|call|conditional)\b")
+_OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*op_name=\"([^\"]*)\"", re.MULTILINE)
+_PART = re.compile(r"\b(embed|stage\d|pool\d|head)")
+
+
+def shares(
+    program: jax.stages.Compiled, run: Callable[[], None], times: int = 3
+) -> dict[str, float]:
+    """Shares of the time spent in operations, summing to 1.
+
+    Args:
+      program: Whose operations are named by the modules they come from.
+      run: Runs the program once, to its end.
+      times: How often it is run.
+
+    Returns:
+      By `embed`, `stage1` .. `stage4`, `pool1` .. `pool3`, `head` and `other` (the optimiser,
+      copies and what XLA made of several parts), those that there are.
+    """
+    parts = {}
+    for name, scope in _OPERATION.findall(program.as_text()):
+        found = _PART.search(scope)
+        parts[name] = found.group(1) if found else "other"
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(times):
+                run()
+        (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        profile = ProfileData.from_file(str(file))
+    spent = collections.Counter()
+    for plane in profile.planes:
+        for line in plane.lines:
+            for event in line.events:
+                if event.name in parts or "hlo_op" in dict(event.stats):
+                    if not _CONTAINERS.match(event.name):
+                        spent[parts.get(event.name, "other")] += event.duration_ns
+    total = sum(spent.values())
+    return {part: spent[part] / total for part in sorted(spent)}
