@@ -1,5 +1,6 @@
 """Runs that are ended, disturbed or damaged: nothing is lost, and the message says what to do."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -89,15 +90,34 @@ def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
         pass
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True
-    )
-    if mounted.returncode:
+@contextlib.contextmanager
+def small_disk(folder, options):
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=False)
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(runner, undisturbed, tmp_path):
+    """Before anything is trained; also where a run's good checkpoints lie."""
+    with small_disk(tmp_path / "disk", "size=24m") as disk:
+        shutil.copytree(undisturbed, disk / "run")
+        before = {p: p.stat().st_mtime_ns for p in (disk / "run").rglob("*")}
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for workdir in (disk / "run", disk / "another"):
+            output = runner.run("unused", f"--workdir={workdir}", code=2)
+            assert f"The workdir {workdir} cannot be written: Read-only" in output
+            assert "Traceback" not in output
+        assert {p: p.stat().st_mtime_ns for p in (disk / "run").rglob("*")} == before
+        assert checkpoint.load(str(disk / "run")).meta["step"] == STEPS
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_path):
+    with small_disk(tmp_path / "disk", "size=24m") as disk:
         output = runner.run(str(disk / "run"), "--config.train.keep_latest=9", code=2)
         assert "could not be written" in output and "No space left" in output
         assert "make room, and the same command goes on" in output
@@ -112,8 +132,6 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_pa
         ours = checkpoint.load(str(disk / "run" / "checkpoints" / str(STEPS)))
         theirs = checkpoint.load(str(undisturbed / "checkpoints" / str(STEPS)))
         chex.assert_trees_all_equal(ours.params, theirs.params)
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
 
 
 def test_a_run_of_useless_steps_ends_and_names_the_tensor(tmp_path, monkeypatch):

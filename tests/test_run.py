@@ -45,39 +45,59 @@ def scalars(workdir: pathlib.Path) -> list[tuple[int, str, float]]:
     return [row for row in kept if row[1] not in SPEEDS]
 
 
-def test_a_killed_run_ends_like_one_never_killed(runner, undisturbed):
-    """At random moments, of steps, evaluations and saves; `make chaos` does it 20 times."""
-    rng, moments = random.SystemRandom(), []
-    metrics = runner.folder / "killed" / "metrics.jsonl"
-    for _ in range(int(os.environ.get("KILLS", 1))):
-        done = len(runner.records("killed")) if metrics.exists() else 0
-        process = runner.start("killed")
-        deadline = time.monotonic() + 300
-        new = rng.randint(1, 8)
-        while not metrics.exists() or len(metrics.read_text().splitlines()) < done + new:
-            assert time.monotonic() < deadline
-            if process.poll() is not None:
-                break
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        moments.append(metrics.read_text().splitlines()[-1][:40])
+def is_at(moment: str, workdir: pathlib.Path, before: int) -> bool:
+    """Whether a run with `before` records when it started stands in a save, a test or steps on."""
+    metrics, checkpoints = workdir / "metrics.jsonl", workdir / "checkpoints"
+    if moment == "save":
+        return checkpoints.exists() and not all(p.name.isdigit() for p in checkpoints.iterdir())
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    if moment == "test":
+        return bool(lines) and '"step": 10, "epoch"' in lines[-1]
+    return len(lines) > before
 
-    # A save under way has no number for a name yet.
-    saved = [p for p in (runner.folder / "killed" / "checkpoints").iterdir() if p.name.isdigit()]
-    output = runner.run("killed")
-    resumed = "Going on after step" in output or "nothing to train" in output
-    assert resumed == bool(saved), (moments, saved)
-    ours, theirs = (
-        checkpoint.load(str(runner.folder / name / "checkpoints" / str(STEPS)))
-        for name in ("killed", "undisturbed")
-    )
-    chex.assert_trees_all_equal(ours.params, theirs.params)
-    assert runner.records("killed") == runner.records("undisturbed"), moments
-    assert scalars(runner.folder / "killed") == scalars(undisturbed), moments
-    assert "nothing to train" in runner.run("killed")
+
+def killed_at(runner, name: str, moment: str, seconds: float) -> bool:
+    """Starts or continues a run and kills it; False if it came to its end before."""
+    workdir = runner.folder / name
+    before = len(runner.records(name)) if (workdir / "metrics.jsonl").exists() else 0
+    process = runner.start(name)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and not is_at(moment, workdir, before):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), output
+    return process.returncode != 0
+
+
+def test_a_killed_run_ends_like_one_never_killed(runner, undisturbed):
+    """In steps, saves and tests; `make chaos` kills 20 times, and begins anew after each end."""
+    rng, kills, names = random.SystemRandom(), [], ["killed_0"]
+    wanted = int(os.environ.get("KILLS", 1))
+    while len(kills) < wanted:
+        moment = ("steps", "save", "test")[rng.randrange(3)]
+        if killed_at(runner, names[-1], moment, rng.uniform(0, 0.3 if moment == "steps" else 0.05)):
+            kills.append((names[-1], moment))
+        else:
+            names.append(f"killed_{len(names)}")
+    print(kills)
+    for name in names:
+        # A save under way has no number for a name yet.
+        folder = runner.folder / name / "checkpoints"
+        saved = folder.exists() and any(p.name.isdigit() for p in folder.iterdir())
+        output = runner.run(name)
+        resumed = "Going on after step" in output or "nothing to train" in output
+        assert resumed == saved, kills
+        ours, theirs = (
+            checkpoint.load(str(runner.folder / run / "checkpoints" / str(STEPS)))
+            for run in (name, "undisturbed")
+        )
+        chex.assert_trees_all_equal(ours.params, theirs.params)
+        assert runner.records(name) == runner.records("undisturbed"), kills
+        assert scalars(runner.folder / name) == scalars(undisturbed), kills
+    assert "nothing to train" in runner.run(names[0])
 
 
 @pytest.mark.chaos
