@@ -7,7 +7,8 @@ NumPy in a loop, (c) tf.data doing the same, where TensorFlow is installed (or w
 --tensorflow=PYTHON, in the Python that has it). All decode, cut a random rectangle and resize it
 to 224x224, mirror at random. Threads are held to one core. Pillow's bilinear filter looks at all
 pixels of the source; TensorFlow does so with `antialias` only, and is measured (d) without it too,
-which is less work and another picture.
+which is less work and another picture. Last, ours with all of ClusTR's recipe: bicubic crops,
+RandAugment.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def measure(batches, seconds: float) -> float:
     return count * BATCH / (time.perf_counter() - begin)
 
 
-def ours(files: list[str]):
+def ours(files: list[str], clustr: bool = False):
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     from cluenet_jax import runtime
     from cluenet_jax.config import default_config
@@ -85,9 +86,18 @@ def ours(files: list[str]):
             return {"image": data, "label": 0, "name": files[index]}
 
     data = default_config().data
+    if clustr:
+        from configs import imagenet_clustr
+
+        data = imagenet_clustr.get_config().data
+        data.workers = 0
     data.image_size = SIZE
     data.augment.resized_crop_area = (0.08, 1.0)
     return train_batches(Files(), data, batch_size=BATCH, seed=0)
+
+
+def ours_clustr(files: list[str]):
+    return ours(files, clustr=True)
 
 
 def pillow(files: list[str]):
@@ -141,7 +151,13 @@ def tf_data_aliased(files: list[str]):
     return tf_data(files, antialias=False)
 
 
-KINDS = {"ours": ours, "pillow": pillow, "tf.data": tf_data, "tf.data aliased": tf_data_aliased}
+KINDS = {
+    "ours": ours,
+    "pillow": pillow,
+    "tf.data": tf_data,
+    "tf.data aliased": tf_data_aliased,
+    "ours, ClusTR's recipe": ours_clustr,
+}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ plot matplotlib.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[224, 512, 768, 1024, 1536])
     parser.add_argument("--peer", choices=("torch", "torch_tuned"), help="also measure the peer")
     parser.add_argument("--train", action="store_true", help="also a step of training (ours)")
+    parser.add_argument("--remat", nargs="*", default=[], help="and with these, dots or blocks")
     parser.add_argument("--json", help="a file for all numbers")
     parser.add_argument("--plot", help="an SVG or PNG file")
     parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
@@ -27,7 +29,9 @@ def main() -> None:
     if args.point:
         side, size = args.point
         return print(json.dumps(measure(args.model, side, int(size))))
-    sides = ["ours infer"] + ["ours train"] * args.train + [f"{args.peer} infer"] * bool(args.peer)
+    sides = ["ours infer"] + ["ours train"] * args.train
+    sides += [f"ours train {remat}" for remat in args.remat]
+    sides += [f"{args.peer} infer"] * bool(args.peer)
     points = []
     for side in sides:
         for size in args.sides:
@@ -64,10 +68,15 @@ def measure(model: str, side: str, size: int) -> dict:
     from cluenet_jax.models.registry import model_options
 
     network = cluenet_jax.create_model(model)
-    if side.startswith("ours"):
-        work = ours(network, size, side.endswith("train"))
+    whose, task, *remat = side.split()
+    if whose == "ours":
+        changed = cluenet_jax.create_model(model, remat=remat[0]) if remat else network
+        work = ours(changed, size, task == "train")
     else:
-        work = peer(model, model_options(model), size, side.startswith("torch_tuned"))
+        # Rather an error than a machine without memory.
+        most = int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        work = peer(model, model_options(model), size, whose == "torch_tuned")
     work()
     seconds = []
     for _ in range(3):
