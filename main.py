@@ -36,7 +36,8 @@ def main(argv: list[str]) -> None:
     """Runs the chosen mode.
 
     Exit codes: 2 and one message for errors that a user can mend; 143 after SIGTERM and 130
-    after Ctrl-C, with everything saved; 75 if another process of the run was lost.
+    after Ctrl-C (143 with many processes), with everything saved; 75 if another process of the
+    run was lost; 1 with a traceback for errors of ours.
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
@@ -81,14 +82,17 @@ def main(argv: list[str]) -> None:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        lost = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
-        if not lost:
-            traceback.print_exc()
         reason = " ".join(str(error).split())[:300]
+        message = (
+            f"Error: process {jax.process_index()} of {jax.process_count()} stops here ({reason})."
+        )
+        of_runtime = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in reason
+        if not of_runtime or "RESOURCE_EXHAUSTED" in reason:
+            traceback.print_exc()
+            _end(message, 1)
         _end(
-            f"Error: process {jax.process_index()} of {jax.process_count()} stops here ({reason}). "
-            "If another one was lost, its own log says why. The same command on all hosts goes on "
-            "from the last checkpoint.",
+            f"{message} If another one was lost, its own log says why. The same command on all "
+            "hosts goes on from the last checkpoint.",
             75,
         )
 

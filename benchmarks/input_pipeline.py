@@ -5,10 +5,10 @@
 Real JPEG files through (a) our Grain pipeline as training reads it, (b) plain Pillow and
 NumPy in a loop, (c) tf.data doing the same, where TensorFlow is installed (or with
 --tensorflow=PYTHON, in the Python that has it). All decode, cut a random rectangle and resize it
-to 224x224, mirror at random. Threads are held to one core. Pillow's bilinear filter looks at all
-pixels of the source; TensorFlow does so with `antialias` only, and is measured (d) without it too,
-which is less work and another picture. Last, ours with all of ClusTR's recipe: bicubic crops,
-RandAugment.
+to 224x224; the peers mirror at random (our training does so on the device). Threads are held to
+one core. Pillow's bilinear filter looks at all pixels of the source; TensorFlow does so with
+`antialias` only, and is measured (d) without it too, which is less work and another picture. Last,
+ours with all of ClusTR's recipe: bicubic crops, RandAugment.
 """
 
 import argparse
@@ -23,6 +23,7 @@ SIZE, BATCH = 224, 32
 
 
 def main() -> None:
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--pictures", help="a folder of JPEGs; scikit-learn's photographs if absent"
@@ -70,7 +71,6 @@ def measure(batches, seconds: float) -> float:
 
 
 def ours(files: list[str], clustr: bool = False):
-    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     from cluenet_jax import runtime
     from cluenet_jax.config import default_config
     from cluenet_jax.data import train_batches
@@ -106,6 +106,9 @@ def pillow(files: list[str]):
     import numpy as np
     from PIL import Image
 
+    from cluenet_jax import runtime
+
+    runtime.keep_freed_memory()
     rng = np.random.default_rng(0)
     while True:
         batch = []

@@ -2,13 +2,14 @@
 
     python benchmarks/soak.py --minutes=60 [-- flags of main.py]
 
-Starts a run of the embedded digits that never ends, tests and saves twice an epoch, and reads
-from /proc every ten seconds how much memory (on a CPU the devices' too), how many
+Starts a run of the embedded digits that never ends, reads its pictures, tests and saves twice an
+epoch, and looks every ten seconds into /proc how much memory (on a CPU the devices' too), how many
 open files, threads and child processes it has. Prints them by tenths of the time and how fast the
 memory grew after the first tenth; the run is ended by SIGTERM. Linux only.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import signal
@@ -28,12 +29,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("flags", nargs="*", help="more flags of main.py")
     args = parser.parse_args()
+    if args.minutes < 4:
+        parser.error("--minutes must be at least 4: the table has ten rows.")
     with tempfile.TemporaryDirectory() as workdir:
         command = [
             sys.executable,
             "main.py",
             "--config=configs/digits.py",
             "--config.optim.epochs=1e6",
+            "--config.data.on_device=False",
             "--config.train.eval_every=0.5",
             "--config.train.checkpoint_every=0.5",
             f"--workdir={workdir}",
@@ -42,10 +46,13 @@ def main() -> None:
         log = pathlib.Path(workdir) / "log"
         with log.open("w") as output:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        samples = watch(process, 60 * args.minutes, pathlib.Path(workdir) / "metrics.jsonl")
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=300)
-        if code != 128 + signal.SIGTERM or len(samples) < 20:
+        try:
+            samples = watch(process, 60 * args.minutes, pathlib.Path(workdir) / "metrics.jsonl")
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=300)
+        finally:
+            process.kill()
+        if code != 128 + signal.SIGTERM:
             sys.exit(f"The run ended with {code}:\n{log.read_text()[-4000:]}")
     print_table(samples)
 
@@ -60,7 +67,8 @@ def watch(
         if end is None and metrics.exists() and metrics.stat().st_size:
             end = time.monotonic() + seconds
         if end is not None:
-            samples.append(sample(process.pid, metrics))
+            with contextlib.suppress(FileNotFoundError):  # It ended just now.
+                samples.append(sample(process.pid, metrics))
         time.sleep(EVERY)
     return samples
 

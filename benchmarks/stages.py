@@ -40,11 +40,15 @@ def shares(
         (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
         profile = ProfileData.from_file(str(file))
     spent = collections.Counter()
-    for plane in profile.planes:
+    planes = list(profile.planes)
+    # Where there are accelerators, the host's own events would count twice.
+    planes = [plane for plane in planes if plane.name.startswith("/device:")] or planes
+    for plane in planes:
         for line in plane.lines:
             for event in line.events:
-                if event.name in parts or "hlo_op" in dict(event.stats):
-                    if not _CONTAINERS.match(event.name):
-                        spent[parts.get(event.name, "other")] += event.duration_ns
+                # Kernels of a GPU have names of their own.
+                name = dict(event.stats).get("hlo_op")
+                if name and not _CONTAINERS.match(name):
+                    spent[parts.get(name, "other")] += event.duration_ns
     total = sum(spent.values())
     return {part: spent[part] / total for part in sorted(spent)}

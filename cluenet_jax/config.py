@@ -177,8 +177,12 @@ def check_config(config: ml_collections.ConfigDict, device_count: int) -> None:
     require(data.name in list_datasets(), "data.name", f"known are {', '.join(list_datasets())}")
     require(data.image_size >= 1, "data.image_size", "must be at least 1 pixel")
     require(data.workers >= -1, "data.workers", "must be -1 (one per core), 0 or more")
-    on_host = ("resized_crop_area", "color_jitter", "rand_augment")
-    busy = [name for name in on_host if any(data.augment[name][:2])]
+    on_host = {
+        "resized_crop_area": any(data.augment.resized_crop_area),
+        "color_jitter": any(data.augment.color_jitter),
+        "rand_augment": data.augment.rand_augment[0] > 0,
+    }
+    busy = [name for name, used in on_host.items() if used]
     require(
         not (data.on_device and busy),
         "data.on_device",

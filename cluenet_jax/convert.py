@@ -13,6 +13,7 @@ from cluenet_jax.data import list_datasets, normalization
 from cluenet_jax.errors import UserError
 from cluenet_jax.models import create_model
 from cluenet_jax.train import checkpoint
+from cluenet_jax.train.storage import absolute
 from cluenet_jax.weights import from_torch, read_state_dict
 
 
@@ -41,7 +42,8 @@ def convert(
       UserError: The file cannot be read or does not fit the model, or `target`
         is not empty.
     """
-    if pathlib.Path(target).exists() and any(pathlib.Path(target).iterdir()):
+    folder = absolute(target)
+    if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{target} is not empty; give a new folder.")
     weights = read_state_dict(source)
     if "head.weight" not in weights:

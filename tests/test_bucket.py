@@ -8,7 +8,10 @@ import chex
 import pytest
 from etils import epath
 
+from cluenet_jax.convert import convert
+from cluenet_jax.errors import UserError
 from cluenet_jax.train import checkpoint
+from cluenet_jax.train.lock import lock_workdir
 from tests.runs import SPEEDS, STEPS
 
 pytest.importorskip("gcsfs", reason="buckets need cluenet-jax[gcs]")
@@ -45,6 +48,17 @@ def bucket(monkeypatch):
     emulator.start()
     yield epath.Path("gs://bucket")
     emulator.stop()
+
+
+def test_a_bucket_that_is_not_there_is_refused_before_training(bucket):
+    with pytest.raises(UserError, match="gs://mistyped/run cannot be written"):
+        lock_workdir(epath.Path("gs://mistyped/run"), True)
+
+
+def test_a_conversion_does_not_write_over_another_one(bucket, tmp_path):
+    (bucket / "used" / "checkpoints" / "0" / "meta").write_text("{}")
+    with pytest.raises(UserError, match="gs://bucket/used is not empty"):
+        convert("weights.npz", "gs://bucket/used", "cluenet_nano")
 
 
 def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(runner, undisturbed, bucket):

@@ -234,6 +234,15 @@ def test_a_set_that_is_read_whole_gives_the_same_batches():
         assert_same(looked_up, take(7, source=source, data=data, **settings))
 
 
+def test_a_set_without_examples_is_refused():
+    for read in (
+        lambda: take(1, examples=0),
+        lambda: read_training_set(Pictures(0), data_config()),
+    ):
+        with pytest.raises(UserError, match="no examples to train on"):
+            read()
+
+
 def test_a_test_set_that_is_read_whole_is_padded_like_its_batches():
     table = read_test_set(Pictures(5), data_config(), batch_size=4)
     assert table["mask"].tolist() == [True] * 5 + [False] * 3

@@ -18,7 +18,7 @@ from flax import linen as nn
 from cluenet_jax.config import check_config, default_config
 from cluenet_jax.data import Dataset, mix, soft_targets
 from cluenet_jax.errors import UserError
-from cluenet_jax.train import losses, sharding
+from cluenet_jax.train import checkpoint, losses, sharding
 from cluenet_jax.train.clock import Clock
 from cluenet_jax.train.evaluate import predict_all
 from cluenet_jax.train.feed import open_feed
@@ -223,12 +223,35 @@ def test_pictures_that_live_on_the_devices_give_the_same_batches():
         assert ours["image"].sharding == theirs["image"].sharding
 
 
-def test_what_is_augmented_on_the_host_cannot_live_on_the_devices():
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("resized_crop_area", (0.2, 1.0)),
+        ("color_jitter", (0.0, 0.0, 0.0, 0.1)),
+        ("rand_augment", (9.0, 0.0)),
+    ],
+)
+def test_what_is_augmented_on_the_host_cannot_live_on_the_devices(name, value):
     config = default_config()
     config.data.on_device = True
-    config.data.augment.resized_crop_area = (0.2, 1.0)
-    with pytest.raises(UserError, match="on_device=True: data.augment.resized_crop_area work"):
+    check_config(config, 1)
+    config.data.augment[name] = value
+    with pytest.raises(UserError, match=f"on_device=True: data.augment.{name} work"):
         check_config(config, 1)
+
+
+def test_what_passes_is_no_damage():
+    """Else a good checkpoint would be set aside when the network is down."""
+    damage = [FileNotFoundError("no"), ValueError("DATA_LOSS: cut short"), KeyError("meta")]
+    passing = [
+        PermissionError("no"),
+        TimeoutError("no"),
+        MemoryError(),
+        ValueError("UNAVAILABLE: CURL error"),
+        ValueError("Gloo all-reduce failed"),
+    ]
+    assert all(checkpoint.is_damage(error) for error in damage)
+    assert not any(checkpoint.is_damage(error) for error in passing)
 
 
 def test_evaluation_is_the_mean_over_all_examples(trainer):

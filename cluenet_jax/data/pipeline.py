@@ -208,6 +208,7 @@ def train_batches(
     import grain  # Takes a second to import.
 
     rows = _rows_per_process(batch_size, process_count)
+    _require_examples(source)
     # Augmented before the rows are dealt out, so that draws depend on the global
     # position alone; lazily, so that each process works on its own rows only.
     stream = (
@@ -242,6 +243,7 @@ def read_training_set(source: Source, data: ml_collections.ConfigDict) -> tuple[
     """
     import grain
 
+    _require_examples(source)
     stream = (
         grain.MapDataset.range(len(source))
         .seed(0)
@@ -291,12 +293,15 @@ def _joined(batches: Iterator[Batch]) -> Batch:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
+def _require_examples(source: Source) -> None:
+    if not len(source):
+        raise UserError("There are no examples to train on.")
+
+
 def _order(count: int, seed: int) -> Sequence[int]:
     """The examples' numbers, each pass in an order of its own."""
     import grain
 
-    if not count:
-        raise UserError("There are no examples to train on.")
     return grain.MapDataset.range(count).seed(seed).shuffle().repeat(-(-_EXAMPLES // count))
 
 

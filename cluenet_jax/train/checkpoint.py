@@ -115,7 +115,8 @@ class Checkpoints:
         meta = {**meta, "checksums": {name: checksum(tree) for name, tree in trees.items()}}
         args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
         with _told_of_failures(self):
-            self._manager.save(step, args=args, metrics=meta["scores"] or None)
+            if not self._manager.save(step, args=args, metrics=meta["scores"] or None):
+                raise OSError(f"there is one of step {step} or later already")
 
     def meta(self, step: int) -> dict[str, Any]:
         """What a checkpoint says of itself."""
@@ -174,6 +175,19 @@ def _checksum(tree: Any) -> jax.Array:
         # Odd factors: no flipped bit is lost, and swapped arrays differ.
         total += jnp.sum(bits, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
     return total
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether reading failed for what is stored, not for want of memory, rights or a network."""
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return True
+    if isinstance(error, MemoryError | OSError) or "Gloo" in str(error):
+        return False
+    # TensorStore's words for what may pass; gcsfs and its HTTP client have classes of their own.
+    passing = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED", "CURL")
+    return type(error).__module__.split(".")[0] not in ("gcsfs", "aiohttp", "google") and not any(
+        word in str(error) for word in passing
+    )
 
 
 @contextlib.contextmanager

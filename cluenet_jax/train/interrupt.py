@@ -1,6 +1,7 @@
 """Ending a run early without losing a step: SIGTERM (preemption) and Ctrl-C."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 
@@ -8,8 +9,6 @@ import jax
 from jax.experimental import multihost_utils
 
 from cluenet_jax.errors import Interrupted
-
-_WAITED_FOR = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
@@ -45,13 +44,22 @@ class Interruption:
         )
 
 
+def _pass_on(_number: int, _frame: object = None) -> None:
+    """Makes Ctrl-C a SIGTERM, of which the other processes are told; the second ends at once."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def watch_for_signals() -> Iterator[Interruption]:
     """Notes SIGTERM and Ctrl-C inside the block instead of ending the process."""
     interruption = Interruption()
-    # With many processes the preemption service has its own handler for SIGTERM.
-    numbers = _WAITED_FOR if jax.process_count() == 1 else ()
-    before = {number: signal.signal(number, interruption.note) for number in numbers}
+    if jax.process_count() == 1:
+        handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT), interruption.note)
+    else:
+        # The preemption service has its own handler for SIGTERM.
+        handlers = {signal.SIGINT: _pass_on}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield interruption
     finally:

@@ -7,7 +7,7 @@ import socket
 from etils import epath
 
 from cluenet_jax.errors import UserError
-from cluenet_jax.train.storage import is_bucket
+from cluenet_jax.train.storage import absolute, is_bucket
 
 NAME = "lock"
 
@@ -26,17 +26,21 @@ def lock_workdir(workdir: epath.Path, first: bool) -> contextlib.AbstractContext
     Raises:
       UserError: The folder cannot be written, or another run is using it.
     """
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    absolute(workdir)
     try:
+        if is_bucket(workdir):
+            if first:
+                # A bucket makes no folders: only writing shows whether it can be written.
+                (workdir / NAME).write_text(holder)
+            return contextlib.nullcontext()
         workdir.mkdir(parents=True, exist_ok=True)
-        if not first or is_bucket(workdir):
+        if not first:
             return contextlib.nullcontext()
         file = open(workdir / NAME, "a+")
-    except ImportError as error:
-        raise UserError(
-            f"The workdir {workdir} is in a bucket: pip install 'cluenet-jax[gcs]' (gcsfs)."
-        ) from error
-    except OSError as error:
-        raise UserError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
+    except Exception as error:  # Clients of buckets raise whatever they meet.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"The workdir {workdir} cannot be written: {reason}.") from error
     import fcntl  # Not on Windows.
 
     try:
@@ -48,6 +52,6 @@ def lock_workdir(workdir: epath.Path, first: bool) -> contextlib.AbstractContext
             "end that one first."
         ) from error
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.write(holder)
     file.flush()
     return contextlib.closing(file)

@@ -198,13 +198,16 @@ def _resume(
     for step in reversed(checkpoints.steps()):
         try:
             saved = checkpoints.meta(step)
-        except Exception as error:  # Whatever a broken file makes Orbax raise.
-            damaged.append((step, error))
-            continue
-        _refuse_other_run(meta, saved, workdir)
-        try:
+            _refuse_other_run(meta, saved, workdir)
             state = checkpoints.restore(step, state)
-        except Exception as error:
+        except (UserError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:  # Whatever a broken file makes Orbax raise.
+            if not checkpoint.is_damage(error):
+                raise UserError(
+                    f"The checkpoint of step {step} in {workdir} cannot be read now "
+                    f"({_short(error)}). It stays where it is; try the same command again."
+                ) from error
             damaged.append((step, error))
             continue
         for bad, error in damaged:
@@ -276,7 +279,7 @@ def _settings(meta: dict) -> dict[str, object]:
     for section in _FIXED:
         walk(section, meta["config"][section])
     # None of these changes what is learned.
-    free = ("data.dir", "data.workers", "data.on_device")
+    free = ("data.dir", "data.workers", "data.on_device", "data.max_broken_share")
     return {k: v for k, v in flat.items() if k not in free}
 
 

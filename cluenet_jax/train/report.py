@@ -14,6 +14,7 @@ import tensorboardX
 import tqdm
 from etils import epath
 
+from cluenet_jax.errors import UserError
 from cluenet_jax.train.storage import is_bucket
 
 _LOG = logging.getLogger(__name__)
@@ -136,9 +137,15 @@ class Report:
     def _copy(self) -> None:
         if self._local == self._workdir:
             return
-        (self._workdir / EVENTS).mkdir(parents=True, exist_ok=True)
-        for file in (self._path, *(self._local / EVENTS).iterdir()):
-            (self._workdir / file.relative_to(self._local)).write_bytes(file.read_bytes())
+        try:
+            (self._workdir / EVENTS).mkdir(parents=True, exist_ok=True)
+            for file in (self._path, *(self._local / EVENTS).iterdir()):
+                (self._workdir / file.relative_to(self._local)).write_bytes(file.read_bytes())
+        except Exception as error:  # Clients of buckets raise whatever they meet.
+            raise UserError(
+                f"Metrics could not be written to {self._workdir} ({error}). The same command "
+                "goes on from the last checkpoint."
+            ) from error
 
     def _append(self, step: int, values: dict[str, float]) -> None:
         with self._path.open("a") as file:
