@@ -26,10 +26,10 @@ def assert_like_undisturbed(runner, workdir):
 
 
 def test_two_processes_end_together_and_one_goes_on(runner, undisturbed):
-    """SIGTERM to one saves one step on both; SIGKILL to one ends the other at once."""
+    """Ctrl-C (a SIGTERM then) to one saves one step on both; SIGKILL to one ends the other."""
     processes = runner.start_many(2, "two")
     runner.wait_for_step("two", processes, 6)
-    processes[1].send_signal(signal.SIGTERM)
+    processes[1].send_signal(signal.SIGINT)
     found = ends(processes)
     assert [code for code, _ in found] == [143, 143], found
     steps = {int(output.split("after step ")[1].split(",")[0]) for _, output in found}
