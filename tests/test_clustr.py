@@ -149,8 +149,15 @@ def test_noise_breaks_ties_only_if_asked_for():
 def test_smallest_counts_equal_entries():
     values = np.array([[3.0, 1.0, 1.0, 2.0, 5.0], [0.0, 0.0, 0.0, 0.0, 9.0]], np.float32)
     np.testing.assert_array_equal(density_peaks.smallest(values, 3), [[1, 1, 2], [0, 0, 0]])
-    large = points(width=200)
-    np.testing.assert_array_equal(density_peaks.smallest(large, 5), np.sort(large)[..., :5])
+
+
+@pytest.mark.parametrize("width", [11, 200, 448, 449, 3136])
+@pytest.mark.parametrize("ties", [False, True])
+def test_smallest_of_groups_are_the_smallest_of_all(width, ties):
+    """Rows that divide into groups, and that do not."""
+    values = points(width=width)
+    values = np.round(4 * values) if ties else values
+    np.testing.assert_array_equal(density_peaks.smallest(values, 5), np.sort(values)[..., :5])
 
 
 def test_merging_with_equal_weights_is_the_mean():

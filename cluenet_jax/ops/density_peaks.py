@@ -25,9 +25,11 @@ from cluenet_jax.ops.segment import segment_sum
 # Above this many tokens images are clustered one after the other: the
 # distances of a single one take 256 MB.
 _ONE_BY_ONE = 8192
-# Entries of the distances of one block of rows of an image: they stay in a CPU's
-# cache while several passes go over them.
-_BLOCK = 2**17
+# On a CPU so are those whose distances would not stay in its cache together. Within
+# an image this many entries, 1 MB, are measured at a time: several passes go over them.
+_BLOCK = 2**18
+# Entries of a row that are looked at as a group, at most.
+_GROUP = 64
 
 
 def density_peak_clustering(
@@ -64,22 +66,22 @@ def density_peak_clustering(
         noise = 1e-6 * jax.random.uniform(noise_key, (batch, tokens))
     points = jax.lax.stop_gradient(points).astype(jnp.float32)
 
-    def cluster(points: jax.Array, noise: jax.Array, rows: int) -> list[jax.Array]:
-        return _cluster(points, noise, tuple(num_clusters), neighbours, rows)
+    def cluster(rows: int, one_by_one: bool):
+        def all_images(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
+            return _cluster(points, noise, tuple(num_clusters), neighbours, rows)
 
-    def in_blocks(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-        return cluster(points, noise, min(max(_BLOCK // tokens, 1), tokens))
+        def each_image(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
+            found = jax.lax.map(lambda one: all_images(one[0][None], one[1][None]), (points, noise))
+            return [index[:, 0] for index in found]
 
-    def at_once(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-        return cluster(points, noise, tokens)
+        return each_image if one_by_one else all_images
 
-    def choose(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-        return jax.lax.platform_dependent(points, noise, cpu=in_blocks, default=at_once)
-
-    if tokens > _ONE_BY_ONE:
-        one_by_one = jax.lax.map(lambda pair: choose(pair[0][None], pair[1][None]), (points, noise))
-        return [index[:, 0] for index in one_by_one]
-    return choose(points, noise)
+    return jax.lax.platform_dependent(
+        points,
+        noise,
+        cpu=cluster(min(max(_BLOCK // tokens, 1), tokens), batch * tokens**2 > 2 * _BLOCK),
+        default=cluster(tokens, tokens > _ONE_BY_ONE),
+    )
 
 
 def _cluster(
@@ -90,29 +92,32 @@ def _cluster(
     rows: int,
 ) -> list[jax.Array]:
     """`[B, N, C]` and `[B, N]` to the assignments of all scales, working on `rows` at a time."""
-    tokens = points.shape[1]
+    tokens, width = points.shape[1:]
 
+    # Roots keep the order, so they are taken of what is found, not of all that is compared.
     def measure(block: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         # Otherwise XLA computes them anew in every pass.
-        distances = jax.lax.optimization_barrier(pairwise_distances(block, points))
-        spread = jnp.mean(smallest(distances, neighbours) ** 2, axis=-1)
-        return spread, distances.max(axis=-1), distances
+        squares = jax.lax.optimization_barrier(squared_distances(block, points))
+        nearest = to_distance(smallest(squares, neighbours), width)
+        return jnp.mean(nearest**2, axis=-1), squares.max(axis=-1), squares
 
-    spread, largest, distances = jax.lax.map(measure, _to_blocks(points, rows))
+    spread, largest, squares = jax.lax.map(measure, _to_blocks(points, rows))
     density = jnp.exp(-_from_blocks(spread, tokens)) + noise
 
     def to_denser(block: tuple[jax.Array, jax.Array]) -> jax.Array:
-        distances, own = block
+        squares, own = block
         denser = density[:, None] > own[..., None]
-        return jnp.min(jnp.where(denser, distances, jnp.inf), axis=-1)
+        return jnp.min(jnp.where(denser, squares, jnp.inf), axis=-1)
 
-    distance = _from_blocks(jax.lax.map(to_denser, (distances, _to_blocks(density, rows))), tokens)
-    farthest = _from_blocks(largest, tokens).max(axis=1, keepdims=True)
+    distance = _from_blocks(jax.lax.map(to_denser, (squares, _to_blocks(density, rows))), tokens)
+    distance = to_distance(distance, width)
+    farthest = to_distance(_from_blocks(largest, tokens).max(axis=1, keepdims=True), width)
     distance = jnp.where(jnp.isinf(distance), farthest, distance)
     _, centres = jax.lax.top_k(density * distance, max(num_clusters))
 
     # Few centres: measuring their distances again is cheaper than gathering them.
-    to_centres = pairwise_distances(jnp.take_along_axis(points, centres[..., None], axis=1), points)
+    strongest = jnp.take_along_axis(points, centres[..., None], axis=1)
+    to_centres = to_distance(squared_distances(strongest, points), width)
     return [_join(to_centres[:, :count], centres[:, :count]) for count in num_clusters]
 
 
@@ -123,12 +128,16 @@ def _join(to_centres: jax.Array, centres: jax.Array) -> jax.Array:
     return index.at[centres].set(jnp.arange(len(centres), dtype=jnp.int32))
 
 
-def pairwise_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Distances over the root of the width: `[B, M, C]` and `[B, N, C]` to `[B, M, N]` float32."""
+def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`[B, M, C]` and `[B, N, C]` to `[B, M, N]` float32, by rounding a little below 0 at times."""
     products = jnp.einsum("bmc,bnc->bmn", a, b, precision=jax.lax.Precision.HIGHEST)
     squares_a, squares_b = jnp.sum(a * a, axis=-1), jnp.sum(b * b, axis=-1)
-    squared = squares_a[:, :, None] + squares_b[:, None] - 2 * products
-    return jnp.sqrt(jnp.maximum(squared, 0) / a.shape[-1])
+    return squares_a[:, :, None] + squares_b[:, None] - 2 * products
+
+
+def to_distance(squares: jax.Array, width: int) -> jax.Array:
+    """D of the squared distances of points of so many channels."""
+    return jnp.sqrt(jnp.maximum(squares, 0) / width)
 
 
 def _to_blocks(x: jax.Array, rows: int) -> jax.Array:
@@ -147,8 +156,21 @@ def _from_blocks(x: jax.Array, tokens: int) -> jax.Array:
 def smallest(values: jax.Array, count: int) -> jax.Array:
     """The `count` smallest entries of each row, ascending: `[..., N]` to `[..., count]`.
 
-    A pass over the rows for each, and equal entries count as often as they stand there.
+    Equal entries count as often as they stand there. They all are in the `count` groups of
+    neighbouring entries whose own smallest are the smallest, so only those are searched.
     """
+    *rest, entries = values.shape
+    size = max(d for d in range(1, min(entries, _GROUP) + 1) if entries % d == 0)
+    if size < 8 or entries // size <= 2 * count:
+        return _smallest_of_all(values, count)
+    groups = values.reshape(*rest, entries // size, size)
+    _, chosen = jax.lax.top_k(-groups.min(axis=-1), count)
+    found = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
+    return _smallest_of_all(found.reshape(*rest, count * size), count)
+
+
+def _smallest_of_all(values: jax.Array, count: int) -> jax.Array:
+    """As `smallest`, with a pass over the rows for each."""
     found = []
     value = jnp.full(values.shape[:-1], -jnp.inf, values.dtype)
     for taken in range(count):
