@@ -26,8 +26,8 @@ from cluenet_jax.ops.segment import segment_sum
 # distances of a single one take 256 MB.
 _ONE_BY_ONE = 8192
 # On a CPU so are those whose distances would not stay in its cache together. Within
-# an image this many entries, 1 MB, are measured at a time: several passes go over them.
-_BLOCK = 2**18
+# an image this many entries, 8 MB, are measured at a time: several passes go over them.
+_BLOCK = 2**21
 # Entries of a row that are looked at as a group, at most.
 _GROUP = 64
 
