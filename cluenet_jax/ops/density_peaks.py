@@ -25,8 +25,9 @@ from cluenet_jax.ops.segment import segment_sum
 # Above this many tokens images are clustered one after the other: the
 # distances of a single one take 256 MB.
 _ONE_BY_ONE = 8192
-# On a CPU so are those whose distances would not stay in its cache together. Within
-# an image this many entries, 8 MB, are measured at a time: several passes go over them.
+# On a CPU so are those whose distances would not stay in its cache together (the size of
+# the batch is not asked for: exports leave it open). Within an image this many entries,
+# 8 MB, are measured at a time: several passes go over them.
 _BLOCK = 2**21
 # Entries of a row that are looked at as a group, at most.
 _GROUP = 64
@@ -79,7 +80,7 @@ def density_peak_clustering(
     return jax.lax.platform_dependent(
         points,
         noise,
-        cpu=cluster(min(max(_BLOCK // tokens, 1), tokens), batch * tokens**2 > 2 * _BLOCK),
+        cpu=cluster(min(max(_BLOCK // tokens, 1), tokens), tokens**2 > _BLOCK // 8),
         default=cluster(tokens, tokens > _ONE_BY_ONE),
     )
 
