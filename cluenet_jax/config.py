@@ -50,7 +50,7 @@ def default_config() -> ml_collections.ConfigDict:
                 image_size=32,
                 # 0: threads of this process; n: n worker processes; -1: one per core.
                 workers=0,
-                # Read all pictures at the start and keep them on every device: for small sets.
+                # Read all pictures once and keep them on every device: for small sets.
                 # Changes no batch. What is augmented on the host must be off.
                 on_device=False,
                 # Share of the training pictures that may be broken: they are named, counted

@@ -82,5 +82,10 @@ class Runner:
         return output
 
     def records(self, workdir: str) -> list[dict]:
-        lines = (self.folder / workdir / "metrics.jsonl").read_text().splitlines()
-        return [{k: v for k, v in json.loads(line).items() if k not in SPEEDS} for line in lines]
+        return records_of(self.folder / workdir)
+
+
+def records_of(workdir) -> list[dict]:
+    """What equal runs report alike, of a folder on a disk or in a bucket."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in SPEEDS} for line in lines]

@@ -1,6 +1,5 @@
 """Workdirs on `gs://`: the same run, on a local stand-in for the buckets of Google Cloud."""
 
-import json
 import logging
 import socket
 
@@ -12,7 +11,7 @@ from cluenet_jax.convert import convert
 from cluenet_jax.errors import UserError
 from cluenet_jax.train import checkpoint
 from cluenet_jax.train.lock import lock_workdir
-from tests.runs import SPEEDS, STEPS
+from tests.runs import STEPS, records_of
 
 pytest.importorskip("gcsfs", reason="buckets need cluenet-jax[gcs]")
 server = pytest.importorskip("gcp_storage_emulator.server", reason="needs gcp-storage-emulator")
@@ -73,7 +72,5 @@ def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(runner, undisturbed
         checkpoint.load(str(place / "checkpoints" / str(STEPS))) for place in (workdir, undisturbed)
     )
     chex.assert_trees_all_equal(ours.params, theirs.params)
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    records = [{k: v for k, v in json.loads(line).items() if k not in SPEEDS} for line in lines]
-    assert records == runner.records("undisturbed")
+    assert records_of(workdir) == runner.records("undisturbed")
     assert len(list((workdir / "tensorboard").iterdir())) == 2

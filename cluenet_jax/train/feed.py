@@ -1,5 +1,6 @@
 """Batches on the devices: read as they are needed, or looked up among pictures that live there."""
 
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -67,7 +68,7 @@ class Streamed:
 
 
 class Resident:
-    """Reads all pictures at the start; every device then holds a copy of them.
+    """Reads all pictures of a split when first asked; every device then holds a copy of them.
 
     Raises:
       UserError: They need more than half the memory of a device.
@@ -75,25 +76,18 @@ class Resident:
 
     def __init__(self, dataset: Dataset, config: ml_collections.ConfigDict, mesh: Mesh):
         _check_memory(dataset, config.data.image_size)
-        self._config, self._mesh = config, mesh
-        self._count = len(dataset.train)
-        train, broken = read_training_set(dataset.train, config.data)
-        self.broken = len(broken)
-        test = read_test_set(dataset.test, config.data, batch_size=config.eval.batch_size)
-        self._train, self._test = (
-            {
-                key: jax.make_array_from_process_local_data(replicated(mesh), rows, rows.shape)
-                for key, rows in table.items()
-            }
-            for table in (train, test)
-        )
+        self._dataset, self._config, self._mesh = dataset, config, mesh
+        self.broken = 0
         self._look_up = jax.jit(_rows, out_shardings=split_batch(mesh))
 
     def train(self, start_step: int) -> Iterator[Batch]:
         """As `Streamed.train`."""
+        table, broken = read_training_set(self._dataset.train, self._config.data)
+        self.broken = len(broken)
+        kept = self._keep(table)
         order = _order(self._config, start_step)
-        for index in train_indices(self._count, self._config.data, **order):
-            yield self._look_up(self._train, to_devices({"index": index}, self._mesh)["index"])
+        for index in train_indices(len(table["label"]), self._config.data, **order):
+            yield self._look_up(kept, to_devices({"index": index}, self._mesh)["index"])
 
     def test(self) -> Iterator[Batch]:
         """As `Streamed.test`."""
@@ -103,6 +97,19 @@ class Resident:
         ):
             index = np.arange(first, first + rows, dtype=np.int32)
             yield self._look_up(self._test, to_devices({"index": index}, self._mesh)["index"])
+
+    @functools.cached_property
+    def _test(self) -> Batch:
+        settings = {"batch_size": self._config.eval.batch_size}
+        return self._keep(read_test_set(self._dataset.test, self._config.data, **settings))
+
+    def _keep(self, table: dict[str, np.ndarray]) -> Batch:
+        """A copy on every device."""
+        everywhere = replicated(self._mesh)
+        return {
+            key: jax.make_array_from_process_local_data(everywhere, rows, rows.shape)
+            for key, rows in table.items()
+        }
 
     def close(self) -> None:
         """Nothing to end."""

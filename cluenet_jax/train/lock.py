@@ -27,7 +27,7 @@ def lock_workdir(workdir: epath.Path, first: bool) -> contextlib.AbstractContext
       UserError: The folder cannot be written, or another run is using it.
     """
     holder = f"process {os.getpid()} on {socket.gethostname()}"
-    absolute(workdir)
+    absolute(workdir)  # Refuses a bucket that nothing here can reach.
     try:
         if is_bucket(workdir):
             if first:
