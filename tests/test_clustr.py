@@ -121,6 +121,17 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     chex.assert_trees_all_equal(ops.density_peak_clustering(x, (4, 16)), whole)
 
 
+@pytest.mark.parametrize("many", [1, 7, 64])
+def test_peaks_are_compared_with_all_tokens(many, monkeypatch):
+    """Few neighbours leave many tokens without a denser one nearby; some parts are not full."""
+    monkeypatch.setattr(density_peaks, "_PEAKS", many)
+    x = points(tokens=120)
+    for count, index in zip((3, 40), ops.density_peak_clustering(x, (3, 40), 3), strict=True):
+        for b in range(2):
+            expected = reference.density_peak_clustering(x[b], count, 3)
+            np.testing.assert_array_equal(index[b], expected)
+
+
 def test_permuting_tokens_permutes_the_clusters():
     x, order = points(), np.random.default_rng(1).permutation(50)
     (index,) = ops.density_peak_clustering(x, (6,))
@@ -148,7 +159,9 @@ def test_noise_breaks_ties_only_if_asked_for():
 
 def test_smallest_counts_equal_entries():
     values = np.array([[3.0, 1.0, 1.0, 2.0, 5.0], [0.0, 0.0, 0.0, 0.0, 9.0]], np.float32)
-    np.testing.assert_array_equal(density_peaks.smallest(values, 3), [[1, 1, 2], [0, 0, 0]])
+    found, places = density_peaks.smallest(values, 3)
+    np.testing.assert_array_equal(found, [[1, 1, 2], [0, 0, 0]])
+    np.testing.assert_array_equal(places, [[1, 2, 3], [0, 1, 2]])
 
 
 @pytest.mark.parametrize("width", [11, 200, 448, 449, 3136])
@@ -157,7 +170,10 @@ def test_smallest_of_groups_are_the_smallest_of_all(width, ties):
     """Rows that divide into groups, and that do not."""
     values = points(width=width)
     values = np.round(4 * values) if ties else values
-    np.testing.assert_array_equal(density_peaks.smallest(values, 5), np.sort(values)[..., :5])
+    found, places = density_peaks.smallest(values, 5)
+    np.testing.assert_array_equal(found, np.sort(values)[..., :5])
+    np.testing.assert_array_equal(np.take_along_axis(values, np.asarray(places), -1), found)
+    assert all(len(set(row)) == 5 for row in np.asarray(places).reshape(-1, 5))
 
 
 def test_merging_with_equal_weights_is_the_mean():

@@ -31,6 +31,8 @@ _ONE_BY_ONE = 8192
 _BLOCK = 2**21
 # Entries of a row that are looked at as a group, at most.
 _GROUP = 64
+# Tokens that are compared with all others at a time, having no denser one nearby.
+_PEAKS = 32
 
 
 def density_peak_clustering(
@@ -68,19 +70,17 @@ def density_peak_clustering(
     points = jax.lax.stop_gradient(points).astype(jnp.float32)
 
     def cluster(rows: int, one_by_one: bool):
-        def all_images(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-            return _cluster(points, noise, tuple(num_clusters), neighbours, rows)
+        def image(one: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
+            return _cluster(*one, tuple(num_clusters), neighbours, rows)
 
-        def each_image(points: jax.Array, noise: jax.Array) -> list[jax.Array]:
-            found = jax.lax.map(lambda one: all_images(one[0][None], one[1][None]), (points, noise))
-            return [index[:, 0] for index in found]
+        every = jax.lax.map if one_by_one else lambda function, all_: jax.vmap(function)(all_)
+        return lambda points, noise: every(image, (points, noise))
 
-        return each_image if one_by_one else all_images
-
+    blocks = -(-(tokens**2) // _BLOCK)
     return jax.lax.platform_dependent(
         points,
         noise,
-        cpu=cluster(min(max(_BLOCK // tokens, 1), tokens), tokens**2 > _BLOCK // 8),
+        cpu=cluster(-(-tokens // blocks), tokens**2 > _BLOCK // 8),
         default=cluster(tokens, tokens > _ONE_BY_ONE),
     )
 
@@ -92,48 +92,89 @@ def _cluster(
     neighbours: int,
     rows: int,
 ) -> list[jax.Array]:
-    """`[B, N, C]` and `[B, N]` to the assignments of all scales, working on `rows` at a time."""
-    tokens, width = points.shape[1:]
+    """`[N, C]` and `[N]` to the assignments of all scales, working on `rows` tokens at a time."""
+    tokens, width = points.shape
+    # Without the barriers XLA computes norms for every block, and squares for every pass, anew.
+    norms = jax.lax.optimization_barrier(jnp.sum(points * points, axis=-1))
 
     # Roots keep the order, so they are taken of what is found, not of all that is compared.
-    def measure(block: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        # Otherwise XLA computes them anew in every pass.
-        squares = jax.lax.optimization_barrier(squared_distances(block, points))
-        nearest = to_distance(smallest(squares, neighbours), width)
-        return jnp.mean(nearest**2, axis=-1), squares.max(axis=-1), squares
+    def measure(block: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        squares = squared_distances(*block, points, norms)
+        return smallest(jax.lax.optimization_barrier(squares), neighbours)
 
-    spread, largest, squares = jax.lax.map(measure, _to_blocks(points, rows))
-    density = jnp.exp(-_from_blocks(spread, tokens)) + noise
-
-    def to_denser(block: tuple[jax.Array, jax.Array]) -> jax.Array:
-        squares, own = block
-        denser = density[:, None] > own[..., None]
-        return jnp.min(jnp.where(denser, squares, jnp.inf), axis=-1)
-
-    distance = _from_blocks(jax.lax.map(to_denser, (squares, _to_blocks(density, rows))), tokens)
-    distance = to_distance(distance, width)
-    farthest = to_distance(_from_blocks(largest, tokens).max(axis=1, keepdims=True), width)
-    distance = jnp.where(jnp.isinf(distance), farthest, distance)
-    _, centres = jax.lax.top_k(density * distance, max(num_clusters))
+    # The last block is filled up.
+    filled = [jnp.pad(x, ((0, -tokens % rows), *((0, 0),) * (x.ndim - 1))) for x in (points, norms)]
+    found = jax.lax.map(measure, tuple(x.reshape(-1, rows, *x.shape[1:]) for x in filled))
+    squares, nearest = (x.reshape(-1, neighbours)[:tokens] for x in found)
+    density = jnp.exp(-jnp.mean(to_distance(squares, width) ** 2, axis=-1)) + noise
+    distance = to_distance(_to_denser(points, norms, density, squares, nearest), width)
+    # With the largest distance of the image tokens without a denser one come before all others,
+    # at equal strength: so they do with an infinite one.
+    strength = jnp.where(jnp.isinf(distance), jnp.inf, density * distance)
+    _, centres = jax.lax.top_k(strength, max(num_clusters))
 
     # Few centres: measuring their distances again is cheaper than gathering them.
-    strongest = jnp.take_along_axis(points, centres[..., None], axis=1)
-    to_centres = to_distance(squared_distances(strongest, points), width)
-    return [_join(to_centres[:, :count], centres[:, :count]) for count in num_clusters]
+    squares = squared_distances(points[centres], norms[centres], points, norms)
+    to_centres = to_distance(squares, width)
+    return [_join(to_centres[:count], centres[:count]) for count in num_clusters]
 
 
-@jax.vmap
+def _to_denser(
+    points: jax.Array,
+    norms: jax.Array,
+    density: jax.Array,
+    squares: jax.Array,
+    nearest: jax.Array,
+) -> jax.Array:
+    """The squared distance to the nearest denser token, infinite where there is none.
+
+    A denser one among the nearest is it. Only the tokens without, the peaks of their
+    surroundings, are compared with all others.
+
+    Args:
+      points, norms, density: `[N, C]`, `[N]` and `[N]`.
+      squares, nearest: `[N, K]`, squared distances of the nearest tokens and which they are.
+
+    Returns:
+      `[N]`.
+    """
+    tokens = len(density)
+    denser = density[nearest] > density[:, None]
+    found = jnp.min(jnp.where(denser, squares, jnp.inf), axis=-1)
+    peaks = jnp.isinf(found)
+    many = min(_PEAKS, tokens)
+    # Peaks first; the last token again and again to fill the last part.
+    order = jnp.pad(jnp.argsort(~peaks, stable=True), (0, -tokens % many), mode="edge")
+
+    def compare(part: jax.Array, found: jax.Array) -> jax.Array:
+        some = jax.lax.dynamic_slice_in_dim(order, part * many, many)
+        to_all = squared_distances(points[some], norms[some], points, norms)
+        denser = density > density[some, None]
+        return found.at[some].set(jnp.min(jnp.where(denser, to_all, jnp.inf), axis=-1))
+
+    return jax.lax.fori_loop(0, -(-jnp.sum(peaks) // many), compare, found)
+
+
 def _join(to_centres: jax.Array, centres: jax.Array) -> jax.Array:
     """`[M, N]` distances and `[M]` tokens that are centres, to the cluster of each token."""
     index = argmax_rows(-to_centres)
     return index.at[centres].set(jnp.arange(len(centres), dtype=jnp.int32))
 
 
-def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """`[B, M, C]` and `[B, N, C]` to `[B, M, N]` float32, by rounding a little below 0 at times."""
-    products = jnp.einsum("bmc,bnc->bmn", a, b, precision=jax.lax.Precision.HIGHEST)
-    squares_a, squares_b = jnp.sum(a * a, axis=-1), jnp.sum(b * b, axis=-1)
-    return squares_a[:, :, None] + squares_b[:, None] - 2 * products
+def squared_distances(
+    a: jax.Array, a_norms: jax.Array, b: jax.Array, b_norms: jax.Array
+) -> jax.Array:
+    """Between all points of two sets, by rounding a little below 0 at times.
+
+    Args:
+      a, a_norms: `[M, C]` and their squared norms `[M]`, float32.
+      b, b_norms: `[N, C]` and `[N]`.
+
+    Returns:
+      `[M, N]`.
+    """
+    products = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    return a_norms[:, None] + b_norms - 2 * products
 
 
 def to_distance(squares: jax.Array, width: int) -> jax.Array:
@@ -141,24 +182,18 @@ def to_distance(squares: jax.Array, width: int) -> jax.Array:
     return jnp.sqrt(jnp.maximum(squares, 0) / width)
 
 
-def _to_blocks(x: jax.Array, rows: int) -> jax.Array:
-    """`[B, N, ...]` to `[blocks, B, rows, ...]`, the last block filled up."""
-    batch, tokens = x.shape[:2]
-    blocks = -(-tokens // rows)
-    filled = jnp.pad(x, ((0, 0), (0, blocks * rows - tokens), *((0, 0),) * (x.ndim - 2)))
-    return jnp.moveaxis(filled.reshape(batch, blocks, rows, *x.shape[2:]), 1, 0)
+def smallest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """The `count` smallest entries of each row and their places, ascending.
 
-
-def _from_blocks(x: jax.Array, tokens: int) -> jax.Array:
-    """`[blocks, B, rows]` to `[B, tokens]`, without the filling."""
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :tokens]
-
-
-def smallest(values: jax.Array, count: int) -> jax.Array:
-    """The `count` smallest entries of each row, ascending: `[..., N]` to `[..., count]`.
-
-    Equal entries count as often as they stand there. They all are in the `count` groups of
+    Equal entries count as often as they stand there. All are in the `count` groups of
     neighbouring entries whose own smallest are the smallest, so only those are searched.
+
+    Args:
+      values: `[..., N]`, no NaN.
+      count: K, 1 .. N.
+
+    Returns:
+      `[..., K]` and `[..., K]` int32 in 0 .. N-1.
     """
     *rest, entries = values.shape
     size = max(d for d in range(1, min(entries, _GROUP) + 1) if entries % d == 0)
@@ -167,19 +202,26 @@ def smallest(values: jax.Array, count: int) -> jax.Array:
     groups = values.reshape(*rest, entries // size, size)
     _, chosen = jax.lax.top_k(-groups.min(axis=-1), count)
     found = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
-    return _smallest_of_all(found.reshape(*rest, count * size), count)
+    found, places = _smallest_of_all(found.reshape(*rest, count * size), count)
+    group = jnp.take_along_axis(chosen, places // size, axis=-1)
+    return found, group * size + places % size
 
 
-def _smallest_of_all(values: jax.Array, count: int) -> jax.Array:
-    """As `smallest`, with a pass over the rows for each."""
-    found = []
-    value = jnp.full(values.shape[:-1], -jnp.inf, values.dtype)
-    for taken in range(count):
-        repeats = jnp.sum(values <= value[..., None], axis=-1) > taken
-        larger = jnp.min(jnp.where(values > value[..., None], values, jnp.inf), axis=-1)
-        value = jnp.where(repeats, value, larger)
-        found.append(value)
-    return jnp.stack(found, axis=-1)
+def _smallest_of_all(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """As `smallest`, with two passes over the rows for each."""
+    entries = values.shape[-1]
+    # As floats, exact up to 2**24, they are compared faster.
+    order = jnp.arange(entries, dtype=jnp.float32)
+    found, places = [], []
+    for _ in range(count):
+        least = values.min(axis=-1, keepdims=True)
+        # Without the barrier it is fused into the reduction, which then goes entry by entry.
+        here = jax.lax.optimization_barrier(jnp.where(values <= least, order, entries))
+        place = here.min(axis=-1, keepdims=True)
+        values = jnp.where(order == place, jnp.inf, values)
+        found.append(least[..., 0])
+        places.append(place[..., 0].astype(jnp.int32))
+    return jnp.stack(found, axis=-1), jnp.stack(places, axis=-1)
 
 
 def merge_tokens(
