@@ -115,9 +115,9 @@ def test_clustering_equals_the_slow_version(tokens):
 def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     x = points()
     whole = ops.density_peak_clustering(x, (4, 16))
-    monkeypatch.setattr(density_peaks, "_BLOCK", rows * 50)
+    monkeypatch.setattr(density_peaks, "_CPU_BLOCK", rows * 50)
     chex.assert_trees_all_equal(ops.density_peak_clustering(x, (4, 16)), whole)
-    monkeypatch.setattr(density_peaks, "_ONE_BY_ONE", 10)
+    monkeypatch.setattr(density_peaks, "_CPU_IMAGES", 0)
     chex.assert_trees_all_equal(ops.density_peak_clustering(x, (4, 16)), whole)
 
 

@@ -22,13 +22,12 @@ import jax.numpy as jnp
 from cluenet_jax.ops.argmax import argmax_rows
 from cluenet_jax.ops.segment import segment_sum
 
-# Above this many tokens images are clustered one after the other: the
-# distances of a single one take 256 MB.
-_ONE_BY_ONE = 8192
-# On a CPU so are those whose distances would not stay in its cache together (the size of
-# the batch is not asked for: exports leave it open). Within an image this many entries,
-# 8 MB, are measured at a time: several passes go over them.
-_BLOCK = 2**21
+# Distances that exist at a time, in an image that has more: several passes go over them, so on a
+# CPU they should stay in its cache (8 MB); elsewhere 256 MB.
+_CPU_BLOCK, _BLOCK = 2**21, 2**26
+# Images are clustered one after the other if not as many fit into a block. (The size of the batch
+# is not asked for: exports leave it open.)
+_CPU_IMAGES, _IMAGES = 8, 1
 # Entries of a row that are looked at as a group, at most.
 _GROUP = 64
 # Tokens that are compared with all others at a time, having no denser one nearby.
@@ -69,19 +68,21 @@ def density_peak_clustering(
         noise = 1e-6 * jax.random.uniform(noise_key, (batch, tokens))
     points = jax.lax.stop_gradient(points).astype(jnp.float32)
 
-    def cluster(rows: int, one_by_one: bool):
+    def cluster(entries: int, images: int):
+        blocks = -(-(tokens**2) // entries)
+
         def image(one: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
-            return _cluster(*one, tuple(num_clusters), neighbours, rows)
+            return _cluster(*one, tuple(num_clusters), neighbours, rows=-(-tokens // blocks))
 
-        every = jax.lax.map if one_by_one else lambda function, all_: jax.vmap(function)(all_)
-        return lambda points, noise: every(image, (points, noise))
+        if tokens**2 * images > entries:
+            return lambda points, noise: jax.lax.map(image, (points, noise))
+        return lambda points, noise: jax.vmap(image)((points, noise))
 
-    blocks = -(-(tokens**2) // _BLOCK)
     return jax.lax.platform_dependent(
         points,
         noise,
-        cpu=cluster(-(-tokens // blocks), tokens**2 > _BLOCK // 8),
-        default=cluster(tokens, tokens > _ONE_BY_ONE),
+        cpu=cluster(_CPU_BLOCK, _CPU_IMAGES),
+        default=cluster(_BLOCK, _IMAGES),
     )
 
 

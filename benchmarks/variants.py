@@ -1,0 +1,154 @@
+"""Times of the ways to do an operation, at the sizes the networks need it, on the device at hand.
+
+    python benchmarks/variants.py
+
+Each way is checked against the first, then timed in turns with the others; forward, or the
+gradient of all its inputs. Medians over the rounds, in milliseconds.
+"""
+
+import argparse
+import functools
+import statistics
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    sys.path.insert(0, str(ROOT))
+    import jax
+
+    from cluenet_jax import runtime
+
+    runtime.keep_freed_memory()
+    print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, median ms of {rounds} rounds")
+    for operation, size, ways, inputs in operations():
+        times = compare(ways, inputs, rounds)
+        print(f"{operation}, {size}")
+        for name, (forward, gradient) in times.items():
+            print(
+                f"    {name:24} {forward:8.2f}"
+                + (f", gradient {gradient:8.2f}" if gradient else "")
+            )
+
+
+def operations():
+    """What is done, at what size, the ways by name, and the inputs; floats have gradients."""
+    import jax
+    import jax.numpy as jnp
+
+    from cluenet_jax import ops
+    from cluenet_jax.ops import argmax, depthwise
+
+    def normal(*shape):
+        return jax.random.normal(jax.random.key(sum(shape)), shape)
+
+    def integers(most, *shape):
+        return jax.random.randint(jax.random.key(most), shape, 0, most)
+
+    def sum_by_product(values, index, count):
+        return jnp.einsum("bnm,bnc->bmc", jax.nn.one_hot(index, count), values)
+
+    def dispatch_by_product(index, weight, centres):
+        chosen = jax.nn.one_hot(index, centres.shape[-2]) * weight[..., None]
+        return jnp.einsum("...nm,...md->...nd", chosen, centres)
+
+    for where, (batch, points, channels, count) in {
+        "cluster pooling of cluenet_mini_cifar": (64, 1024, 32, 256),
+        "cluster pooling of cluenet_tiny": (8, 3136, 64, 784),
+        "merging of clustr_b1, coarse": (8, 3136, 64, 49),
+        "merging of clustr_b1, fine": (8, 784, 128, 196),
+    }.items():
+        yield (
+            "sum of each cluster",
+            f"{where}: {batch} x {points} x {channels} to {count}",
+            {
+                "segment_sum": lambda v, i, count=count: ops.segment_sum(v, i, count),
+                "one-hot matrix product": lambda v, i, count=count: sum_by_product(v, i, count),
+            },
+            (normal(batch, points, channels), integers(count, batch, points)),
+        )
+    for where, (batch, heads, points, width, count) in {
+        "cluenet_mini_cifar, stage 1": (64, 1, 1024, 32, 16),
+        "cluenet_mini_cifar, stage 3": (64, 5, 64, 32, 16),
+        "cluenet_tiny, stage 1": (8, 4, 3136, 16, 49),
+    }.items():
+        yield (
+            "dispatch",
+            f"{where}: {batch} x {heads} x {points} x {width} from {count}",
+            {
+                "gather": lambda w, c, i: ops.dispatch(i, w, c),
+                "one-hot matrix product": lambda w, c, i: dispatch_by_product(i, w, c),
+            },
+            (
+                normal(batch, heads, points),
+                normal(batch, heads, count, width),
+                integers(count, batch, heads, points),
+            ),
+        )
+    for shape in ((64, 32, 32, 256), (8, 56, 56, 512)):
+        yield (
+            "depthwise 3x3",
+            " x ".join(map(str, shape)),
+            {
+                "as chosen": ops.depthwise_conv3x3,
+                "nine shifts": depthwise.conv_shifted,
+                "XLA's convolution": depthwise.conv_xla,
+            },
+            (normal(*shape), normal(3, 3, shape[-1])),
+        )
+    for shape in ((64, 1, 16, 1024), (8, 4, 49, 3136)):
+        yield (
+            "argmax over centres",
+            " x ".join(map(str, shape)),
+            {
+                "two reductions": lambda s: argmax.two_reductions(s)[1],
+                "XLA's argmax": argmax.one_reduction,
+            },
+            (normal(*shape),),
+        )
+
+
+def compare(ways: dict, inputs: tuple, rounds: int) -> dict[str, tuple[float, float | None]]:
+    """By name the times of the result and of its gradient, None where it has none."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    floats = tuple(i for i, x in enumerate(inputs) if x.dtype == jnp.float32)
+    first = next(iter(ways.values()))(*inputs)
+    has_gradient = first.dtype == jnp.float32
+    cotangent = jax.random.normal(jax.random.key(0), first.shape) if has_gradient else None
+
+    def gradient(way, cotangent, *inputs):
+        def of(*values):
+            given = dict(zip(floats, values, strict=True))
+            return way(*(given.get(i, x) for i, x in enumerate(inputs)))
+
+        return jax.vjp(of, *(inputs[i] for i in floats))[1](cotangent)
+
+    programs = {}
+    for name, way in ways.items():
+        programs[name] = [functools.partial(jax.jit(way), *inputs)]
+        np.testing.assert_allclose(programs[name][0](), first, atol=1e-3)
+        if has_gradient:
+            both = jax.jit(functools.partial(gradient, way))
+            programs[name].append(functools.partial(both, cotangent, *inputs))
+    taken = {name: [[] for _ in these] for name, these in programs.items()}
+    for turn in range(rounds + 1):
+        for name, these in programs.items():
+            for times, program in zip(taken[name], these, strict=True):
+                begin = time.perf_counter()
+                jax.block_until_ready(program())
+                if turn:  # The first one compiles.
+                    times.append((time.perf_counter() - begin) * 1e3)
+    return {name: (*map(statistics.median, times), None)[:2] for name, times in taken.items()}
+
+
+if __name__ == "__main__":
+    main()
