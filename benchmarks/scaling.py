@@ -9,6 +9,7 @@ plot matplotlib.
 import argparse
 import json
 import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--plot", help="an SVG or PNG file")
     parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     if args.point:
         side, size = args.point
         return print(json.dumps(measure(args.model, side, int(size))))
@@ -131,13 +133,13 @@ def ours(network, size: int, train: bool):
 
 
 def peer(name: str, options: dict, size: int, tuned: bool):
-    import pathlib
-
-    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     import torch
 
     from benchmarks import torch_peer
+    from cluenet_jax import runtime
 
+    if tuned:
+        runtime.keep_freed_memory()
     model = torch_peer.build(name, options, tuned).eval()
     with torch.no_grad():
         for parameter in model.parameters():

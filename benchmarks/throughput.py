@@ -10,6 +10,7 @@ share of our time each stage takes, from the profiler.
 
 import argparse
 import json
+import pathlib
 import platform
 import resource
 import statistics
@@ -29,12 +30,18 @@ _SECONDS = 2.0
 def main() -> None:
     """Measures, prints a table, writes JSON."""
     args = parse()
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     if args.side:
         return serve(args)
     sides = {"ours": start(args, "ours")}
     if args.peer:
         sides["peer"] = start(args, "peer")
     about = {name: json.loads(side.stdout.readline()) for name, side in sides.items()}
+    devices = {name: side["device"] for name, side in about.items()}
+    if len({device == "cpu" for device in devices.values()}) > 1:
+        for side in sides.values():
+            side.kill()
+        sys.exit(f"Both sides must run on a CPU, or both on an accelerator, not {devices}.")
     tasks = about["ours"]["tasks"]
     speeds = {(name, task): [] for name in sides for task in tasks}
     for _ in range(args.rounds):
@@ -180,9 +187,7 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
 def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     """As `ours`, without programs."""
     import contextlib
-    import pathlib
 
-    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     import torch
 
     from cluenet_jax import runtime

@@ -268,6 +268,18 @@ def test_wrong_images_say_what_would_be_right(shape):
 
 
 @pytest.mark.parametrize("name", ["cluenet_nano", "clustr_nano"])
+def test_what_is_not_a_number_stays_in_its_image(name):
+    model = cluenet_jax.create_model(name)
+    x = images(3, 32, 32, 3)
+    variables = first_weights(model, x)
+    broken = x.copy()
+    broken[1, 5, 5] = np.nan
+    logits, expected = (jax.jit(model.apply)(variables, x) for x in (broken, x))
+    assert not np.isfinite(logits[1]).any()
+    np.testing.assert_allclose(logits[np.array([0, 2])], expected[np.array([0, 2])], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cluenet_nano", "clustr_nano"])
 def test_rematerialization_changes_no_gradient_and_keeps_less(name):
     sizes = dict(num_classes=3, dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), heads=(1, 1, 2, 2))
     x = images(2, 32, 32, 3)

@@ -75,9 +75,8 @@ def test_every_gradient_equals_the_reference():
 def test_clustering_equals_the_reference():
     with np.load(DATA / "dpc_knn.npz") as file:
         case = dict(file)
-    for count, index in zip(
-        (8, 32), jax.jit(lambda p: ops.density_peak_clustering(p, (8, 32)))(case["points"])
-    ):
+    clusters = jax.jit(lambda points: ops.density_peak_clustering(points, (8, 32)))
+    for count, index in zip((8, 32), clusters(case["points"]), strict=True):
         np.testing.assert_array_equal(index, case[f"assignment_{count}"])
         merged = ops.merge_tokens(case["points"], case["weights"], index, count)
         assert relative_error(merged, case[f"merged_{count}"]) < 1e-6
@@ -102,8 +101,18 @@ def points(seed: int = 0, batch: int = 2, tokens: int = 50, width: int = 6) -> n
     return np.random.default_rng(seed).standard_normal((batch, tokens, width)).astype(np.float32)
 
 
-@pytest.mark.parametrize("tokens", [9, 50])
-def test_clustering_equals_the_slow_version(tokens):
+@pytest.fixture(params=["cpu", "default"])
+def backend(request, monkeypatch):
+    """Runs what CPUs choose, and what all others choose."""
+    choose = jax.lax.platform_dependent
+    if request.param == "default":
+        choose = lambda *inputs, default, **_: default(*inputs)  # noqa: E731
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+
+
+# 448 tokens are searched in groups.
+@pytest.mark.parametrize("tokens", [9, 50, 448])
+def test_clustering_equals_the_slow_version(tokens, backend):
     x = points(tokens=tokens)
     for count, index in zip((1, 4, 9), ops.density_peak_clustering(x, (1, 4, 9), 3), strict=True):
         for b in range(2):
@@ -155,6 +164,7 @@ def test_noise_breaks_ties_only_if_asked_for():
     )
     np.testing.assert_array_equal(a, b)
     chex.assert_shape(c, (1, 20))
+    assert (np.asarray(c) != np.asarray(a)).any()
 
 
 def test_smallest_counts_equal_entries():

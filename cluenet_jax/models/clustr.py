@@ -255,8 +255,8 @@ class ClusTR(nn.Module):
                 )(x, train)
                 if assignment is not None:
                     maps[f"{name}/block{block}/assignment"] = assignment
-            # Changes nothing, but stops XLA's CPU backend from computing the last MLP
-            # within the norm, which is several times slower.
+            # In float32 it changes nothing, but stops XLA's CPU backend from computing the
+            # last MLP within the norm, which is several times slower.
             x = jax.lax.reduce_precision(x, jnp.finfo(x.dtype).nexp, jnp.finfo(x.dtype).nmant)
             x = _layer_norm(f"{name}_norm", self.dtype)(x)
             maps[f"{name}/features"] = x

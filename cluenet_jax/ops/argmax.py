@@ -15,10 +15,10 @@ def argmax_rows(scores: jax.Array) -> jax.Array:
     No gradient passes.
 
     Args:
-      scores: `[..., M, N]`, no NaN.
+      scores: `[..., M, N]`.
 
     Returns:
-      `[..., N]` int32 in 0 .. M-1, the lowest one among equals.
+      `[..., N]` int32 in 0 .. M-1, the lowest one among equals, any where there is NaN.
     """
     scores = jax.lax.stop_gradient(scores)
     return jax.lax.platform_dependent(
@@ -39,4 +39,5 @@ def two_reductions(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     places = jnp.arange(count, 0, -1, dtype=jnp.float32)[:, None]
     # Without the barrier it is fused into the reduction, which then goes entry by entry.
     places = jax.lax.optimization_barrier(jnp.where(scores >= best, places, 0.0))
-    return best[..., 0, :], count - places.max(axis=-2).astype(jnp.int32)
+    # A column of NaN has no greatest entry; an index beyond M would be one of the next image.
+    return best[..., 0, :], count - jnp.maximum(places.max(axis=-2), 1).astype(jnp.int32)

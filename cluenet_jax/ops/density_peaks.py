@@ -22,12 +22,13 @@ import jax.numpy as jnp
 from cluenet_jax.ops.argmax import argmax_rows
 from cluenet_jax.ops.segment import segment_sum
 
-# Distances that exist at a time, in an image that has more: several passes go over them, so on a
-# CPU they should stay in its cache (8 MB); elsewhere 256 MB.
-_CPU_BLOCK, _BLOCK = 2**21, 2**26
-# Images are clustered one after the other if not as many fit into a block. (The size of the batch
-# is not asked for: exports leave it open.)
-_CPU_IMAGES, _IMAGES = 8, 1
+# Distances of an image that exist at a time: several passes go over them, so on a CPU they should
+# stay in its cache (8 MB); elsewhere 64 MB.
+_CPU_BLOCK, _BLOCK = 2**21, 2**24
+# On a CPU images are clustered one after the other if not as many fit into a block. (The size of
+# the batch is not asked for: exports leave it open.) Elsewhere all at once: a loop over images
+# would not be divided among devices.
+_CPU_IMAGES = 8
 # Entries of a row that are looked at as a group, at most.
 _GROUP = 64
 # Tokens that are compared with all others at a time, having no denser one nearby.
@@ -68,21 +69,21 @@ def density_peak_clustering(
         noise = 1e-6 * jax.random.uniform(noise_key, (batch, tokens))
     points = jax.lax.stop_gradient(points).astype(jnp.float32)
 
-    def cluster(entries: int, images: int):
+    def cluster(entries: int, one_by_one: bool):
         blocks = -(-(tokens**2) // entries)
 
         def image(one: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
             return _cluster(*one, tuple(num_clusters), neighbours, rows=-(-tokens // blocks))
 
-        if tokens**2 * images > entries:
+        if one_by_one:
             return lambda points, noise: jax.lax.map(image, (points, noise))
         return lambda points, noise: jax.vmap(image)((points, noise))
 
     return jax.lax.platform_dependent(
         points,
         noise,
-        cpu=cluster(_CPU_BLOCK, _CPU_IMAGES),
-        default=cluster(_BLOCK, _IMAGES),
+        cpu=cluster(_CPU_BLOCK, one_by_one=tokens**2 * _CPU_IMAGES > _CPU_BLOCK),
+        default=cluster(_BLOCK, one_by_one=False),
     )
 
 
@@ -112,7 +113,8 @@ def _cluster(
     # With the largest distance of the image tokens without a denser one come before all others,
     # at equal strength: so they do with an infinite one.
     strength = jnp.where(jnp.isinf(distance), jnp.inf, density * distance)
-    _, centres = jax.lax.top_k(strength, max(num_clusters))
+    # XLA would gather the images of all devices for its top_k.
+    centres = jnp.argsort(-strength, stable=True)[: max(num_clusters)]
 
     # Few centres: measuring their distances again is cheaper than gathering them.
     squares = squared_distances(points[centres], norms[centres], points, norms)
@@ -142,7 +144,8 @@ def _to_denser(
     tokens = len(density)
     denser = density[nearest] > density[:, None]
     found = jnp.min(jnp.where(denser, squares, jnp.inf), axis=-1)
-    peaks = jnp.isinf(found)
+    # Flat pictures have many tokens of the highest density; they need no search.
+    peaks = jnp.isinf(found) & (density < density.max())
     many = min(_PEAKS, tokens)
     # Peaks first; the last token again and again to fill the last part.
     order = jnp.pad(jnp.argsort(~peaks, stable=True), (0, -tokens % many), mode="edge")
@@ -190,7 +193,7 @@ def smallest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     neighbouring entries whose own smallest are the smallest, so only those are searched.
 
     Args:
-      values: `[..., N]`, no NaN.
+      values: `[..., N]`.
       count: K, 1 .. N.
 
     Returns:
@@ -201,7 +204,7 @@ def smallest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     if size < 8 or entries // size <= 2 * count:
         return _smallest_of_all(values, count)
     groups = values.reshape(*rest, entries // size, size)
-    _, chosen = jax.lax.top_k(-groups.min(axis=-1), count)
+    _, chosen = _smallest_of_all(groups.min(axis=-1), count)
     found = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
     found, places = _smallest_of_all(found.reshape(*rest, count * size), count)
     group = jnp.take_along_axis(chosen, places // size, axis=-1)
@@ -218,7 +221,8 @@ def _smallest_of_all(values: jax.Array, count: int) -> tuple[jax.Array, jax.Arra
         least = values.min(axis=-1, keepdims=True)
         # Without the barrier it is fused into the reduction, which then goes entry by entry.
         here = jax.lax.optimization_barrier(jnp.where(values <= least, order, entries))
-        place = here.min(axis=-1, keepdims=True)
+        # Of NaN alone nothing is least.
+        place = jnp.minimum(here.min(axis=-1, keepdims=True), entries - 1)
         values = jnp.where(order == place, jnp.inf, values)
         found.append(least[..., 0])
         places.append(place[..., 0].astype(jnp.int32))
