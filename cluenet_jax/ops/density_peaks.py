@@ -113,8 +113,7 @@ def _cluster(
     # With the largest distance of the image tokens without a denser one come before all others,
     # at equal strength: so they do with an infinite one.
     strength = jnp.where(jnp.isinf(distance), jnp.inf, density * distance)
-    # XLA would gather the images of all devices for its top_k.
-    centres = jnp.argsort(-strength, stable=True)[: max(num_clusters)]
+    centres = _places_of_greatest(strength, max(num_clusters))
 
     # Few centres: measuring their distances again is cheaper than gathering them.
     squares = squared_distances(points[centres], norms[centres], points, norms)
@@ -186,6 +185,16 @@ def to_distance(squares: jax.Array, width: int) -> jax.Array:
     return jnp.sqrt(jnp.maximum(squares, 0) / width)
 
 
+def _places_of_greatest(values: jax.Array, count: int) -> jax.Array:
+    """`[..., N]` to `[..., count]` int32, falling; the first ones of equals."""
+    return jax.lax.platform_dependent(
+        values,
+        cpu=lambda values: jax.lax.top_k(values, count)[1],
+        # Of top_k XLA does not divide a batch among devices.
+        default=lambda values: jnp.argsort(-values, axis=-1, stable=True)[..., :count],
+    )
+
+
 def smallest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """The `count` smallest entries of each row and their places, ascending.
 
@@ -204,7 +213,7 @@ def smallest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     if size < 8 or entries // size <= 2 * count:
         return _smallest_of_all(values, count)
     groups = values.reshape(*rest, entries // size, size)
-    _, chosen = _smallest_of_all(groups.min(axis=-1), count)
+    chosen = _places_of_greatest(-groups.min(axis=-1), count)
     found = jnp.take_along_axis(groups, chosen[..., None], axis=-2)
     found, places = _smallest_of_all(found.reshape(*rest, count * size), count)
     group = jnp.take_along_axis(chosen, places // size, axis=-1)
