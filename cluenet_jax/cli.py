@@ -16,6 +16,9 @@ def quiet() -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)
     absl_logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("cluenet_jax").setLevel(logging.INFO)
+    # If several arrays of a checkpoint cannot be read, Orbax raises for the first and asyncio would
+    # print a traceback for each other one.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
