@@ -2,25 +2,23 @@
 
     python benchmarks/variants.py
 
-Each way is checked against the first, then timed in turns with the others; forward, or the
-gradient of all its inputs. Medians over the rounds, in milliseconds.
+The result of each way is checked against the first one's; then it is timed in turns with the
+others, forward and with the gradient of all its inputs. Medians over the rounds, in milliseconds.
 """
 
 import argparse
 import functools
+import pathlib
 import statistics
 import sys
 import time
-from pathlib import Path
-
-ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     import jax
 
     from cluenet_jax import runtime
@@ -31,10 +29,8 @@ def main() -> None:
         times = compare(ways, inputs, rounds)
         print(f"{operation}, {size}")
         for name, (forward, gradient) in times.items():
-            print(
-                f"    {name:24} {forward:8.2f}"
-                + (f", gradient {gradient:8.2f}" if gradient else "")
-            )
+            rest = f", gradient {gradient:8.2f}" if gradient else ""
+            print(f"    {name:24} {forward:8.2f}{rest}")
 
 
 def operations():
