@@ -65,6 +65,7 @@ def test_a_run_in_a_bucket_goes_on_past_a_damaged_checkpoint(runner, undisturbed
     runner.run("unused", f"--workdir={workdir}", "--config.train.max_steps=12")
     (workdir / "checkpoints" / "12" / "meta" / "metadata").write_text("{")
     output = runner.run("unused", f"--workdir={workdir}")
+    assert "meta/metadata has 1 bytes" in output, "told by the manifest"
     assert "damaged" in output and f"Going on after step 10 of {STEPS}" in output
     assert not (runner.folder / "unused").exists()
 

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "config": {"data", "models"},
     "weights": {"models", "weights"},
     "explain": {"explain", "models", "ops"},
-    "train": {"train", "config", "data", "models", "ops", "weights"},
+    "checkpoints": {"checkpoints"},
+    "train": {"train", "checkpoints", "config", "data", "models", "ops", "weights"},
 }
 
 

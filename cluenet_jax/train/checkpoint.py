@@ -4,7 +4,8 @@ A workdir's `checkpoints/` holds one directory per saved step, each with
   `params`  the network's parameters, all that the tools read;
   `train`   the rest of the training state (absent after a conversion);
   `meta`    JSON: model, options, classes, normalisation, sizes, the whole
-            config, versions, and the scores at saving.
+            config, versions, and the scores at saving;
+  `manifest.json`  the sizes and digests of the files of all of these.
 Saving is asynchronous; a directory appears under its final name only when whole.
 """
 
@@ -24,6 +25,8 @@ from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+from cluenet_jax.checkpoints.integrity import Inspector, checksum, write_manifest
+from cluenet_jax.checkpoints.late_reads import late_reads_unreported
 from cluenet_jax.config import default_config, model_overrides
 from cluenet_jax.errors import UserError
 from cluenet_jax.models import create_model
@@ -65,8 +68,12 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
+            # Runs in the main process, when a step's files are whole and not yet committed.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
         )
         self._directory = absolute(workdir) / FOLDER
+        self._inspector = Inspector(self._directory)
+        self._saving: int | None = None
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def steps(self) -> list[int]:
@@ -100,6 +107,7 @@ class Checkpoints:
             (place.parent / "README").write_text("Checkpoints that cannot be read.\n")
             (self._directory / str(step)).rename(place)
         multihost_utils.sync_global_devices("checkpoint set aside")
+        self._inspector.forget(step)
         self._manager.reload()
         return place
 
@@ -115,21 +123,29 @@ class Checkpoints:
         meta = {**meta, "checksums": {name: checksum(tree) for name, tree in trees.items()}}
         args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
         with _told_of_failures(self):
+            # The callback of an earlier save must not see this step.
+            self._manager.wait_until_finished()
+            self._saving = step
+            self._inspector.forget(step)
             if not self._manager.save(step, args=args, metrics=meta["scores"] or None):
                 raise OSError(f"there is one of step {step} or later already")
 
+    def _write_manifest(self) -> None:
+        # In a bucket a step is written in place, and committed by one more file.
+        temporary = list(self._directory.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*"))
+        write_manifest(temporary[0] if temporary else self._directory / str(self._saving))
+
     def meta(self, step: int) -> dict[str, Any]:
         """What a checkpoint says of itself."""
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args).meta
+        return self._restore(step, meta=ocp.args.JsonRestore()).meta
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state at `step`, with the shapes and places of `like`."""
-        args = ocp.args.Composite(
+        restored = self._restore(
+            step,
             params=ocp.args.StandardRestore(like.tested_params),
             train=ocp.args.StandardRestore(_rest(like)),
         )
-        restored = self._manager.restore(step, args=args)
         self._verify(step, params=restored.params, train=restored.train)
         if like.average is None:
             return like.replace(params=restored.params, **restored.train)
@@ -137,10 +153,14 @@ class Checkpoints:
 
     def restore_params(self, step: int, like: Any) -> Any:
         """The parameters alone, with the shapes and places of `like`."""
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(like))
-        params = self._manager.restore(step, args=args).params
+        params = self._restore(step, params=ocp.args.StandardRestore(like)).params
         self._verify(step, params=params)
         return params
+
+    def _restore(self, step: int, **args: Any) -> ocp.args.Composite:
+        self._inspector.check(step, *args)
+        with late_reads_unreported():
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
 
     def _verify(self, step: int, **trees: Any) -> None:
         saved = self.meta(step).get("checksums", {})
@@ -160,21 +180,6 @@ class Checkpoints:
         # After an error among many processes, waiting for a lost one would take minutes.
         if error is None or jax.process_count() == 1:
             self.close()
-
-
-def checksum(tree: Any) -> int:
-    """A number in 0 .. 2**32-1 of all bits of arrays of 32 bit values, wherever they live."""
-    return int(jax.device_get(_checksum(tree)))
-
-
-@jax.jit
-def _checksum(tree: Any) -> jax.Array:
-    total = jnp.uint32(0)
-    for place, leaf in enumerate(jax.tree.leaves(tree)):
-        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-        # Odd factors: no flipped bit is lost, and swapped arrays differ.
-        total += jnp.sum(bits, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
-    return total
 
 
 def is_damage(error: Exception) -> bool:
