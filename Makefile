@@ -1,6 +1,6 @@
-# `make run` trains on the embedded digits and draws its maps, `make test` passes the tests; each
-# builds its own virtual environment in .venv first. PYTHON picks the interpreter.
-# `make lock` chooses anew the versions that CI installs, `make audit` asks PyPI for their known
+# `make run` trains on the embedded digits and draws maps, `make test` runs the tests; each builds
+# its own virtual environment in .venv first. PYTHON selects the interpreter.
+# `make lock` updates the versions that CI installs, `make audit` asks PyPI for their known
 # vulnerabilities.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 run: $(VENV)/run.stamp
 	$(BIN)/python main.py --config=configs/digits.py
-	$(BIN)/python -m cluenet_jax.visualize --checkpoint=runs/digits --test_pictures=8 \
+	$(BIN)/python -m cluenet_jax visualize --checkpoint=runs/digits --num_images=8 \
 		--out=runs/digits/maps
 
 test: $(VENV)/test.stamp
@@ -31,12 +31,13 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 
 # All tests of whole runs, the long ones too; one run is killed 20 times. About 20 minutes.
 chaos: $(VENV)/test.stamp
-	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" tests/test_run.py tests/test_hosts.py tests/test_reliability.py
+	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" \
+		tests/train/test_run.py tests/train/test_hosts.py tests/train/test_reliability.py
 
-# Speed against PyTorch: writes docs/throughput.json and the table of docs/performance.md.
+# Speed against PyTorch: writes docs/throughput.json and the tables of README and docs/performance.md.
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m pip install --quiet torch
-	$(BIN)/python benchmarks/table.py
+	$(BIN)/python -m benchmarks.table
 
 lock: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet uv

@@ -1,11 +1,11 @@
-"""Does a long run keep its memory and its files? Watches `main.py` train, test and save.
+"""Memory, open files and threads of a long run of `main.py` that trains, evaluates and saves.
 
-    python benchmarks/soak.py --minutes=60 [-- flags of main.py]
+    python -m benchmarks.soak --minutes=60 [-- flags of main.py]
 
-Starts a run of the embedded digits that never ends, reads its pictures, tests and saves twice an
-epoch, and looks every ten seconds into /proc how much memory (on a CPU the devices' too), how many
-open files, threads and child processes it has. Prints them by tenths of the time and how fast the
-memory grew after the first tenth; the run is ended by SIGTERM. Linux only.
+Starts a run of the embedded digits without an end that decodes its images each time, evaluates and
+saves twice an epoch, and reads from /proc every ten seconds its memory (on a CPU the devices' too),
+open files, threads and child processes. Prints them by tenths of the time and how fast the memory
+grew after the first tenth; the run is ended by SIGTERM. Linux only.
 """
 
 import argparse
@@ -37,9 +37,9 @@ def main() -> None:
             "main.py",
             "--config=configs/digits.py",
             "--config.optim.epochs=1e6",
-            "--config.data.on_device=False",
-            "--config.train.eval_every=0.5",
-            "--config.train.checkpoint_every=0.5",
+            "--config.data.cache=False",
+            "--config.eval.every=0.5",
+            "--config.checkpoint.every=0.5",
             f"--workdir={workdir}",
             *args.flags,
         ]
@@ -60,7 +60,7 @@ def main() -> None:
 def watch(
     process: subprocess.Popen, seconds: float, metrics: pathlib.Path
 ) -> list[tuple[float, ...]]:
-    """What the run has, every ten seconds from its first step on."""
+    """A sample of the run every ten seconds, from its first step on."""
     samples = []
     end = None
     while process.poll() is None and (end is None or time.monotonic() < end):

@@ -1,4 +1,4 @@
-"""What share of a compiled program's time each part of a network takes, from JAX's profiler."""
+"""Fractions of a compiled program's time that the parts of a model take, from JAX's profiler."""
 
 import collections
 import pathlib
@@ -12,30 +12,31 @@ from jax.profiler import ProfileData
 # Loops and calls, whose operations have times of their own.
 _CONTAINERS = re.compile(r"(while|call|conditional)\b")
 _OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*op_name=\"([^\"]*)\"", re.MULTILINE)
+# Scopes are such as `backbone/stage1_block0/attention` and `head/linear`.
 _PART = re.compile(r"\b(embed|stage\d|pool\d|head)")
 
 
-def shares(
-    program: jax.stages.Compiled, run: Callable[[], None], times: int = 3
+def time_fractions(
+    program: jax.stages.Compiled, run: Callable[[], None], num_runs: int = 3
 ) -> dict[str, float]:
-    """Shares of the time spent in operations, summing to 1.
+    """Fractions of the time spent in operations, which sum to 1.
 
     Args:
-      program: Whose operations are named by the modules they come from.
-      run: Runs the program once, to its end.
-      times: How often it is run.
+      program: A program whose operations are named by the modules they come from.
+      run: A function that runs the program once, to its end.
+      num_runs: Number of runs.
 
     Returns:
-      By `embed`, `stage1` .. `stage4`, `pool1` .. `pool3`, `head` and `other` (the optimiser,
+      By `embed`, `stage1` .. `stage4`, `pool1` .. `pool3`, `head` and `other` (the optimizer,
       copies and what XLA made of several parts), those that there are.
     """
     parts = {}
     for name, scope in _OPERATION.findall(program.as_text()):
-        found = _PART.search(scope)
-        parts[name] = found.group(1) if found else "other"
+        match = _PART.search(scope)
+        parts[name] = match.group(1) if match else "other"
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            for _ in range(times):
+            for _ in range(num_runs):
                 run()
         (file,) = pathlib.Path(folder).rglob("*.xplane.pb")
         profile = ProfileData.from_file(str(file))

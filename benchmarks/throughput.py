@@ -1,11 +1,11 @@
-"""Images per second of a network, in inference and training, against the same one in PyTorch.
+"""Images per second of a model, in inference and training, against the same model in PyTorch.
 
-    python benchmarks/throughput.py --model=cluenet_tiny --size=224 --batch=8 --peer=torch
+    python -m benchmarks.throughput --model=cluenet_tiny --size=224 --batch=8 --peer=torch
 
-Both sides run in processes of their own, which take turns: one is stopped while the other
-is measured. A training step is forward, backward and AdamW. Reported are medians over the rounds,
-with the spread (lowest and highest), and the ratio ours / peer of each round's pair; then what
-share of our time each stage takes, from the profiler.
+Both sides run in processes of their own, which alternate: one waits while the other is measured.
+A training step is forward, backward and AdamW. Reported are medians over the rounds, with the
+spread (lowest and highest), and the ratio ours / peer of each round's pair; then the fraction of
+our time that each stage takes, from the profiler.
 """
 
 import argparse
@@ -36,22 +36,22 @@ def main() -> None:
     sides = {"ours": start(args, "ours")}
     if args.peer:
         sides["peer"] = start(args, "peer")
-    about = {name: json.loads(side.stdout.readline()) for name, side in sides.items()}
-    devices = {name: side["device"] for name, side in about.items()}
+    facts = {name: json.loads(side.stdout.readline()) for name, side in sides.items()}
+    devices = {name: fact["device"] for name, fact in facts.items()}
     if len({device == "cpu" for device in devices.values()}) > 1:
         for side in sides.values():
             side.kill()
         sys.exit(f"Both sides must run on a CPU, or both on an accelerator, not {devices}.")
-    tasks = about["ours"]["tasks"]
+    tasks = facts["ours"]["tasks"]
     speeds = {(name, task): [] for name in sides for task in tasks}
     for _ in range(args.rounds):
         for task in tasks:
             for name, side in sides.items():
                 speeds[name, task].append(ask(side, task)["images_per_s"])
     for name, side in sides.items():
-        about[name] |= ask(side, "end")
+        facts[name] |= ask(side, "end")
         side.wait()
-    result = summary(args, about, speeds, tasks)
+    result = summary(args, facts, speeds, tasks)
     print(to_text(result))
     if args.json:
         with open(args.json, "w") as file:
@@ -87,27 +87,29 @@ def ask(side: subprocess.Popen, task: str) -> dict:
 
 
 def serve(args: argparse.Namespace) -> None:
-    """One side: prints what it is, then measures whatever task it is told, until `end`."""
+    """One side: prints its description, then measures each task it is asked for, until `end`."""
     make = {"ours": ours, "peer": peer}[args.side]
-    tasks, about, programs = make(args)
+    tasks, facts, programs = make(args)
     answers = sys.stdout
-    print(json.dumps({**about, "tasks": list(tasks)}), file=answers, flush=True)
+    print(json.dumps({**facts, "tasks": list(tasks)}), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             last = {"peak_bytes": device_peak(args) or peak}
             if programs:
-                from stages import shares
+                from benchmarks.stages import time_fractions
 
-                last["shares"] = {name: shares(programs[name], tasks[name]) for name in tasks}
+                last["time_fractions"] = {
+                    name: time_fractions(programs[name], tasks[name]) for name in tasks
+                }
             print(json.dumps(last), file=answers, flush=True)
             return
         work, images = tasks[line.strip()], args.batch
-        repeats, begin = 0, time.perf_counter()
-        while repeats < 2 or time.perf_counter() - begin < _SECONDS:
+        calls, start = 0, time.perf_counter()
+        while calls < 2 or time.perf_counter() - start < _SECONDS:
             work()
-            repeats += 1
-        speed = repeats * images / (time.perf_counter() - begin)
+            calls += 1
+        speed = calls * images / (time.perf_counter() - start)
         print(json.dumps({"images_per_s": speed}), file=answers, flush=True)
 
 
@@ -124,7 +126,7 @@ def device_peak(args: argparse.Namespace) -> int | None:
 
 
 def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
-    """What to measure, words about it, and the compiled programs."""
+    """Functions to measure by task, a description of this side, and the compiled programs."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -136,7 +138,7 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     model = cluenet_jax.create_model(args.model, dtype=args.dtype)
     shape = (args.batch, args.size, args.size, 3)
     images = jax.random.normal(jax.random.key(0), shape)
-    labels = jnp.arange(args.batch) % model.num_classes
+    labels = jnp.arange(args.batch) % model.head.num_classes
     params = jax.jit(model.init)(jax.random.key(0), images[:1])["params"]
 
     def infer(params, images):
@@ -156,32 +158,32 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     seconds = {}
 
     def compiled(name, function, *inputs, **options):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         program = jax.jit(function, **options).lower(*inputs).compile()
-        seconds[name] = time.perf_counter() - begin
+        seconds[name] = time.perf_counter() - start
         return program
 
     infer_step = compiled("infer", infer, params, images)
     programs = {"infer": infer_step}
     tasks = {"infer": lambda: jax.block_until_ready(infer_step(params, images))}
     if not args.inference_only:
-        held = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
+        state = [jax.tree.map(jnp.copy, params), optimizer.init(params)]
         key = jax.random.key(1)
-        step = compiled("train", train, *held["state"], key, donate_argnums=(0, 1))
+        step = compiled("train", train, *state, key, donate_argnums=(0, 1))
         programs["train"] = step
 
         def train_once():
-            held["state"] = jax.block_until_ready(step(*held["state"], key))
+            state[:] = jax.block_until_ready(step(*state, key))
 
         tasks["train"] = train_once
-    about = {
+    facts = {
         "library": f"jax {jax.__version__}",
         "device": jax.devices()[0].device_kind,
         "compile_s": seconds,
     }
     for task in tasks.values():
         task()
-    return tasks, about, programs
+    return tasks, facts, programs
 
 
 def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
@@ -196,11 +198,9 @@ def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         runtime.keep_freed_memory()
 
     from benchmarks import torch_peer
-    from cluenet_jax.models.registry import model_options
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = torch_peer.build(args.model, model_options(args.model), args.peer != "torch")
-    model = model.to(device)
+    model = torch_peer.create_model(args.model, tuned=args.peer != "torch").to(device)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.05)
@@ -237,16 +237,16 @@ def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     if not args.inference_only:
         tasks["train"] = train
     for name, task in tasks.items():
-        begin = time.perf_counter()
+        start = time.perf_counter()
         task()
-        seconds[name] = time.perf_counter() - begin
+        seconds[name] = time.perf_counter() - start
         task()
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     library = f"torch {torch.__version__}, {PEERS[args.peer]},"
     return tasks, {"library": library, "device": name, "compile_s": seconds}, {}
 
 
-def summary(args: argparse.Namespace, about: dict, speeds: dict, tasks: list[str]) -> dict:
+def summary(args: argparse.Namespace, facts: dict, speeds: dict, tasks: list[str]) -> dict:
     """All numbers; ratios are ours over the peer's images/s, round by round."""
     result = {
         "model": args.model,
@@ -258,16 +258,13 @@ def summary(args: argparse.Namespace, about: dict, speeds: dict, tasks: list[str
         "rounds": args.rounds,
         "sides": {},
     }
-    for name, words in about.items():
+    reported = ("library", "device", "compile_s", "peak_bytes", "time_fractions")
+    for name, fact in facts.items():
         result["sides"][name] = {
-            **{
-                k: words[k]
-                for k in ("library", "device", "compile_s", "peak_bytes", "shares")
-                if k in words
-            },  # fmt: skip
+            **{key: fact[key] for key in reported if key in fact},
             **{task: spread(speeds[name, task]) for task in tasks},
         }
-    if "peer" in about:
+    if "peer" in facts:
         for task in tasks:
             pairs = zip(speeds["ours", task], speeds["peer", task], strict=True)
             ratios = spread([a / b for a, b in pairs])
@@ -287,20 +284,20 @@ def spread(values: list[float]) -> dict[str, float]:
 def to_text(result: dict) -> str:
     lines = [f"{result['model']} {result['size']}x{result['size']}, batch {result['batch']}, "
              f"{result['dtype']}, {result['rounds']} rounds"]  # fmt: skip
-    for words in result["sides"].values():
-        parts = [f"{words['library']} on {words['device']}:"]
+    for side in result["sides"].values():
+        parts = [f"{side['library']} on {side['device']}:"]
         for task in ("infer", "train"):
-            if task in words:
-                s = words[task]
+            if task in side:
+                s = side[task]
                 parts.append(
                     f"{task} {s['median']:.1f} images/s ({s['lowest']:.1f} .. {s['highest']:.1f}), "
-                    f"first call {words['compile_s'][task]:.1f} s;"
+                    f"first call {side['compile_s'][task]:.1f} s;"
                 )
-        parts.append(f"peak {words['peak_bytes'] / 2**30:.2f} GiB")
+        parts.append(f"peak {side['peak_bytes'] / 2**30:.2f} GiB")
         lines.append(" ".join(parts))
-    for task, parts in result["sides"]["ours"]["shares"].items():
-        words = ", ".join(f"{part} {share:.0%}" for part, share in parts.items())
-        lines.append(f"{task}, our time by parts: {words}")
+    for task, fractions in result["sides"]["ours"]["time_fractions"].items():
+        parts = ", ".join(f"{part} {fraction:.0%}" for part, fraction in fractions.items())
+        lines.append(f"{task}, our time by parts: {parts}")
     for task in ("infer", "train"):
         if f"{task}_ratio" in result:
             low, high = result[f"{task}_ratio_spread"]

@@ -1,11 +1,11 @@
-"""The same networks in plain PyTorch, NCHW, as a peer to measure against.
+"""The same models in plain PyTorch, NCHW, as a peer to measure against.
 
 Written from the equations in `cluenet_jax/models`, in the manner of the field: 1x1
 convolutions on NCHW maps, tokens for the MLPs, `scaled_dot_product_attention`. A cluster's
-members are chosen by a mask over all pixels and centres, as Context Cluster and its
+members are chosen by a mask over all pixels and centers, as Context Cluster and its
 successors do; `tuned=True` gathers and scatters instead, which is faster.
 Parameters have the published names, so `cluenet_jax.weights.to_torch` fills them;
-`tests/test_benchmarks.py` holds both forms to the recorded cases.
+`tests/benchmarks/test_torch_peer.py` compares both forms with the recorded cases.
 """
 
 import torch
@@ -84,9 +84,9 @@ class Gate(nn.Module):
         self.fc1 = HeadLinear(heads, 2 * dim, dim // 2)
         self.fc2 = HeadLinear(heads, dim // 2, 1)
 
-    def forward(self, centres, local):
-        gate = torch.sigmoid(self.fc2(F.gelu(self.fc1(torch.cat([centres, local], -1)))))
-        return (1 - gate) * centres + gate * local
+    def forward(self, centers, local):
+        gate = torch.sigmoid(self.fc2(F.gelu(self.fc1(torch.cat([centers, local], -1)))))
+        return (1 - gate) * centers + gate * local
 
 
 class ClusterAttention(nn.Module):
@@ -110,15 +110,15 @@ class ClusterAttention(nn.Module):
 
     def forward(self, x, assignment):
         key, value = self.k(x), self.v(x)
-        key_centres = self._split(F.adaptive_avg_pool2d(key, self.grid))
+        key_centers = self._split(F.adaptive_avg_pool2d(key, self.grid))
         local = self._split(F.adaptive_avg_pool2d(value, self.grid))
         key, value = F.normalize(self._split(key), dim=-1), self._split(value)
         temperature = self.attn_alpha.clamp(min=self.least).exp()
-        query = F.normalize(key_centres, dim=-1) / temperature
-        centres = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        centres = self.gate(centres, local)
+        query = F.normalize(key_centers, dim=-1) / temperature
+        centers = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        centers = self.gate(centers, local)
         if assignment is None:
-            query = self.q(centres.transpose(1, 2).flatten(2))
+            query = self.q(centers.transpose(1, 2).flatten(2))
             query = query.unflatten(2, (self.heads, -1)).transpose(1, 2)
             cosine = F.normalize(query, dim=-1) @ key.transpose(2, 3)
             scores = torch.sigmoid(self.sim_beta + self.sim_alpha * cosine)
@@ -129,9 +129,9 @@ class ClusterAttention(nn.Module):
                 assignment = scores * torch.zeros_like(scores).scatter_(2, index, 1.0)
         if self.tuned:
             index, weight = (x.transpose(2, 3) for x in assignment)
-            out = weight * centres.gather(2, index.expand(-1, -1, -1, centres.shape[-1]))
+            out = weight * centers.gather(2, index.expand(-1, -1, -1, centers.shape[-1]))
         else:
-            out = (centres.unsqueeze(3) * assignment.unsqueeze(-1)).sum(dim=2)
+            out = (centers.unsqueeze(3) * assignment.unsqueeze(-1)).sum(dim=2)
         out = out.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:])
         return self.proj(out), assignment
 
@@ -179,20 +179,20 @@ class ClusterPooling(nn.Module):
     def forward(self, x):
         skip = self.conv_skip(x)
         values = self.conv_f(x)
-        centres = F.adaptive_avg_pool2d(values, skip.shape[2:]).flatten(2).transpose(1, 2)
+        centers = F.adaptive_avg_pool2d(values, skip.shape[2:]).flatten(2).transpose(1, 2)
         points = values.flatten(2).transpose(1, 2)
         with torch.no_grad():
-            cosine = F.normalize(centres, dim=-1) @ F.normalize(points, dim=-1).transpose(1, 2)
+            cosine = F.normalize(centers, dim=-1) @ F.normalize(points, dim=-1).transpose(1, 2)
             index = cosine.argmax(dim=1, keepdim=True)
         if self.tuned:
             index = index.transpose(1, 2)
-            count = torch.ones_like(centres[..., :1])
+            count = torch.ones_like(centers[..., :1])
             count = count.scatter_add(1, index, torch.ones_like(points[..., :1]))
-            total = centres.scatter_add(1, index.expand_as(points), points)
+            total = centers.scatter_add(1, index.expand_as(points), points)
         else:
             mask = torch.zeros_like(cosine).scatter_(1, index, 1.0)
             count = mask.sum(dim=2, keepdim=True) + 1
-            total = mask @ points + centres
+            total = mask @ points + centers
         y = self.norm1(total / count).transpose(1, 2).unflatten(2, skip.shape[2:])
         y = self.conv_v(y)
         if self.norm_after:
@@ -217,9 +217,9 @@ class PositionalConv(nn.Module):
 
 
 class CLUENet(nn.Module):
-    """`sizes` are the fields of `cluenet_jax.models.cluenet.CLUENet`; images are NCHW."""
+    """`sizes` are the fields of `cluenet_jax.models.backbones.cluenet.CLUENet`; images are NCHW."""
 
-    def __init__(self, sizes: dict, tuned: bool):
+    def __init__(self, sizes: dict, num_classes: int, tuned: bool):
         super().__init__()
         dims, depths = sizes["dims"], sizes["depths"]
         self.patch_embed = PatchEmbed(5, dims[0], *sizes["patch"])
@@ -231,9 +231,9 @@ class CLUENet(nn.Module):
             for block in range(depths[stage]):
                 attention = ClusterAttention(
                     dim,
-                    sizes["heads"][stage],
+                    sizes["num_heads"][stage],
                     sizes["head_dim"],
-                    tuple(sizes["grid"]),
+                    tuple(sizes["center_grid"]),
                     sizes["min_temperature"],
                     block == 0,
                     tuned,
@@ -246,7 +246,7 @@ class CLUENet(nn.Module):
                 network.append(ClusterPooling(dim, dims[stage + 1], norm_after, tuned))
         self.network = nn.ModuleList(network)
         self.norm = nn.LayerNorm(dims[-1])
-        self.head = nn.Linear(dims[-1], sizes["num_classes"])
+        self.head = nn.Linear(dims[-1], num_classes)
 
     def forward(self, images):
         batch, _, height, width = images.shape
@@ -262,18 +262,18 @@ class CLUENet(nn.Module):
         return self.head(self.norm(x.flatten(2).transpose(1, 2)).mean(dim=1))
 
 
-def cluster_tokens(x, counts, neighbours):
+def cluster_tokens(x, counts, num_neighbors):
     """DPC-KNN of tokens `[B, N, C]`: for each of `counts` an assignment `[B, N]`."""
     tokens = x.shape[1]
     distances = torch.cdist(x, x) / x.shape[-1] ** 0.5
-    nearest = distances.topk(neighbours, dim=-1, largest=False).values
+    nearest = distances.topk(num_neighbors, dim=-1, largest=False).values
     density = (-(nearest**2).mean(dim=-1)).exp()
     denser = density[:, None, :] > density[:, :, None]
     farthest = distances.flatten(1).max(dim=1).values[:, None, None]
     delta = torch.where(denser, distances, farthest).min(dim=-1).values
-    centres = (density * delta).topk(max(counts), dim=-1).indices
+    centers = (density * delta).topk(max(counts), dim=-1).indices
     for count in counts:
-        chosen = centres[:, :count]
+        chosen = centers[:, :count]
         rows = distances.gather(1, chosen[..., None].expand(-1, -1, tokens))
         index = rows.argmin(dim=1)
         own = torch.arange(count, device=x.device).expand(len(x), -1)
@@ -281,10 +281,10 @@ def cluster_tokens(x, counts, neighbours):
 
 
 class ClusteredAttention(nn.Module):
-    def __init__(self, dim, heads, reduction, scales, neighbours):
+    def __init__(self, dim, heads, reduction, scales, num_neighbors):
         super().__init__()
         self.heads, self.reduction = heads, reduction
-        self.scales, self.neighbours = scales, neighbours
+        self.scales, self.num_neighbors = scales, num_neighbors
         self.q, self.proj = nn.Linear(dim, dim), nn.Linear(dim, dim)
         if reduction == 1:
             self.kv = nn.Linear(dim, 2 * dim)
@@ -310,7 +310,7 @@ class ClusteredAttention(nn.Module):
             counts = [min(base * scale, tokens) for scale in self.scales]
             weight = self.weight_layer(x).exp()
             with torch.no_grad():
-                indices = list(cluster_tokens(x, counts, min(self.neighbours, tokens)))
+                indices = list(cluster_tokens(x, counts, min(self.num_neighbors, tokens)))
             out = 0
             for i, (index, count) in enumerate(zip(indices, counts, strict=True)):
                 mass = x.new_zeros(batch, count, 1).scatter_add(1, index[..., None], weight)
@@ -335,9 +335,9 @@ class ClusTRBlock(nn.Module):
 
 
 class ClusTR(nn.Module):
-    """`sizes` are the fields of `cluenet_jax.models.clustr.ClusTR`; images are NCHW."""
+    """`sizes` are the fields of `cluenet_jax.models.backbones.clustr.ClusTR`; images are NCHW."""
 
-    def __init__(self, sizes: dict):
+    def __init__(self, sizes: dict, num_classes: int):
         super().__init__()
         rates = iter(_drop_rates(sizes["drop_path"], sizes["depths"]))
         inputs = 3
@@ -348,17 +348,17 @@ class ClusTR(nn.Module):
             for _ in range(sizes["depths"][stage]):
                 attention = ClusteredAttention(
                     dim,
-                    sizes["heads"][stage],
-                    sizes["reductions"][stage],
+                    sizes["num_heads"][stage],
+                    sizes["sr_ratios"][stage],
                     sizes["cluster_scales"],
-                    sizes["neighbours"],
+                    sizes["num_neighbors"],
                 )
                 blocks.append(ClusTRBlock(dim, attention, sizes["mlp_ratios"][stage], next(rates)))
             setattr(self, f"patch_embed{stage + 1}", embed)
             setattr(self, f"block{stage + 1}", nn.ModuleList(blocks))
             setattr(self, f"norm{stage + 1}", nn.LayerNorm(dim, eps=1e-6))
             inputs = dim
-        self.head = nn.Linear(inputs, sizes["num_classes"])
+        self.head = nn.Linear(inputs, num_classes)
 
     def forward(self, images):
         x = images
@@ -375,6 +375,22 @@ class ClusTR(nn.Module):
         return self.head(x.mean(dim=1))
 
 
-def build(name: str, sizes: dict, tuned: bool = False) -> nn.Module:
-    """The peer of the model `name`, whose options are `sizes` (`model_options`)."""
-    return ClusTR(sizes) if name.startswith("clustr") else CLUENet(sizes, tuned)
+def create_model(
+    name: str, num_classes: int | None = None, tuned: bool = False, **options
+) -> nn.Module:
+    """The peer of `cluenet_jax.create_model(name, num_classes, **options)`.
+
+    Args:
+      name: A name of `cluenet_jax.list_models()`.
+      num_classes: Number of outputs; the published classifier's if None.
+      tuned: Whether clusters are gathered and scattered instead of chosen by masks.
+      **options: Options of the backbone that differ from the variant's own.
+    """
+    from cluenet_jax.models import find_family, model_options
+
+    sizes = {**model_options(name), **options}
+    if num_classes is None:
+        num_classes = find_family(name).variants[name].num_classes
+    if name.startswith("clustr"):
+        return ClusTR(sizes, num_classes)
+    return CLUENet(sizes, num_classes, tuned)

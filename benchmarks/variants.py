@@ -1,8 +1,8 @@
-"""Times of the ways to do an operation, at the sizes the networks need it, on the device at hand.
+"""Times of the forms of each operation, at the sizes of the models, on the device at hand.
 
-    python benchmarks/variants.py
+    python -m benchmarks.variants
 
-The result of each way is checked against the first one's; then it is timed in turns with the
+The result of each form is checked against the first one's; then it is timed alternately with the
 others, forward and with the gradient of all its inputs. Medians over the rounds, in milliseconds.
 """
 
@@ -25,34 +25,36 @@ def main() -> None:
 
     runtime.keep_freed_memory()
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, median ms of {rounds} rounds")
-    for operation, size, ways, inputs in operations():
-        times = compare(ways, inputs, rounds)
+    for operation, size, forms, inputs in operations():
+        times = compare(forms, inputs, rounds)
         print(f"{operation}, {size}")
         for name, (forward, gradient) in times.items():
-            rest = f", gradient {gradient:8.2f}" if gradient else ""
-            print(f"    {name:24} {forward:8.2f}{rest}")
+            backward = f", gradient {gradient:8.2f}" if gradient else ""
+            print(f"    {name:24} {forward:8.2f}{backward}")
 
 
 def operations():
-    """What is done, at what size, the ways by name, and the inputs; floats have gradients."""
+    """Operation, size, forms by name, and inputs of each comparison; floats have gradients."""
     import jax
     import jax.numpy as jnp
 
     from cluenet_jax import ops
-    from cluenet_jax.ops import argmax, depthwise
+    from cluenet_jax.ops import assign, depthwise
+    from cluenet_jax.ops.cpu import argmax as cpu_argmax
+    from cluenet_jax.ops.cpu import depthwise as cpu_depthwise
 
     def normal(*shape):
         return jax.random.normal(jax.random.key(sum(shape)), shape)
 
-    def integers(most, *shape):
-        return jax.random.randint(jax.random.key(most), shape, 0, most)
+    def integers(limit, *shape):
+        return jax.random.randint(jax.random.key(limit), shape, 0, limit)
 
     def sum_by_product(values, index, count):
         return jnp.einsum("bnm,bnc->bmc", jax.nn.one_hot(index, count), values)
 
-    def dispatch_by_product(index, weight, centres):
-        chosen = jax.nn.one_hot(index, centres.shape[-2]) * weight[..., None]
-        return jnp.einsum("...nm,...md->...nd", chosen, centres)
+    def dispatch_by_product(index, weight, centers):
+        chosen = jax.nn.one_hot(index, centers.shape[-2]) * weight[..., None]
+        return jnp.einsum("...nm,...md->...nd", chosen, centers)
 
     for where, (batch, points, channels, count) in {
         "cluster pooling of cluenet_mini_cifar": (64, 1024, 32, 256),
@@ -92,58 +94,65 @@ def operations():
             "depthwise 3x3",
             " x ".join(map(str, shape)),
             {
-                "as chosen": ops.depthwise_conv3x3,
-                "nine shifts": depthwise.conv_shifted,
-                "XLA's convolution": depthwise.conv_xla,
+                "as selected": ops.depthwise_conv3x3,
+                "nine shifts": cpu_depthwise.depthwise_conv3x3,
+                "XLA's convolution": depthwise.depthwise_conv3x3,
             },
             (normal(*shape), normal(3, 3, shape[-1])),
         )
     for shape in ((64, 1, 16, 1024), (8, 4, 49, 3136)):
         yield (
-            "argmax over centres",
+            "argmax over centers",
+            " x ".join(map(str, shape)),
+            {"two reductions": cpu_argmax.argmax_rows, "XLA's argmax": assign.argmax_rows},
+            (normal(*shape),),
+        )
+    for shape in ((64, 32, 32, 256), (8, 56, 56, 512)):
+        yield (
+            "GELU",
             " x ".join(map(str, shape)),
             {
-                "two reductions": lambda s: argmax.two_reductions(s)[1],
-                "XLA's argmax": argmax.one_reduction,
+                "input kept": ops.gelu,
+                "jax.nn.gelu": functools.partial(jax.nn.gelu, approximate=False),
             },
             (normal(*shape),),
         )
 
 
-def compare(ways: dict, inputs: tuple, rounds: int) -> dict[str, tuple[float, float | None]]:
+def compare(forms: dict, inputs: tuple, rounds: int) -> dict[str, tuple[float, float | None]]:
     """By name the times of the result and of its gradient, None where it has none."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     floats = tuple(i for i, x in enumerate(inputs) if x.dtype == jnp.float32)
-    first = next(iter(ways.values()))(*inputs)
-    has_gradient = first.dtype == jnp.float32
-    cotangent = jax.random.normal(jax.random.key(0), first.shape) if has_gradient else None
+    expected = next(iter(forms.values()))(*inputs)
+    has_gradient = expected.dtype == jnp.float32
+    cotangent = jax.random.normal(jax.random.key(0), expected.shape) if has_gradient else None
 
-    def gradient(way, cotangent, *inputs):
-        def of(*values):
+    def gradient(form, cotangent, *inputs):
+        def of_floats(*values):
             given = dict(zip(floats, values, strict=True))
-            return way(*(given.get(i, x) for i, x in enumerate(inputs)))
+            return form(*(given.get(i, x) for i, x in enumerate(inputs)))
 
-        return jax.vjp(of, *(inputs[i] for i in floats))[1](cotangent)
+        return jax.vjp(of_floats, *(inputs[i] for i in floats))[1](cotangent)
 
     programs = {}
-    for name, way in ways.items():
-        programs[name] = [functools.partial(jax.jit(way), *inputs)]
-        np.testing.assert_allclose(programs[name][0](), first, atol=1e-3)
+    for name, form in forms.items():
+        programs[name] = [functools.partial(jax.jit(form), *inputs)]
+        np.testing.assert_allclose(programs[name][0](), expected, atol=1e-3)
         if has_gradient:
-            both = jax.jit(functools.partial(gradient, way))
-            programs[name].append(functools.partial(both, cotangent, *inputs))
-    taken = {name: [[] for _ in these] for name, these in programs.items()}
+            backward = jax.jit(functools.partial(gradient, form))
+            programs[name].append(functools.partial(backward, cotangent, *inputs))
+    times = {name: [[] for _ in pair] for name, pair in programs.items()}
     for turn in range(rounds + 1):
-        for name, these in programs.items():
-            for times, program in zip(taken[name], these, strict=True):
-                begin = time.perf_counter()
+        for name, pair in programs.items():
+            for measured, program in zip(times[name], pair, strict=True):
+                start = time.perf_counter()
                 jax.block_until_ready(program())
                 if turn:  # The first one compiles.
-                    times.append((time.perf_counter() - begin) * 1e3)
-    return {name: (*map(statistics.median, times), None)[:2] for name, times in taken.items()}
+                    measured.append((time.perf_counter() - start) * 1e3)
+    return {name: (*map(statistics.median, pair), None)[:2] for name, pair in times.items()}
 
 
 if __name__ == "__main__":

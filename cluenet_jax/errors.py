@@ -1,8 +1,8 @@
-"""Errors that a user can mend: `main.py` and the tools print them without a traceback."""
+"""Errors that a user can fix: `main.py` and the tools print them without a traceback."""
 
 
 class UserError(ValueError):
-    """Something given from outside is wrong; the message says what, where, and what is right."""
+    """An input from outside is wrong; the message says what, where, and what would be right."""
 
 
 class DatasetError(UserError):
@@ -10,11 +10,11 @@ class DatasetError(UserError):
 
 
 class ImageError(UserError):
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
 
 class Interrupted(Exception):
-    """A run that was asked to end and has saved where it stands.
+    """A run that was asked to end and has saved its state.
 
     Attributes:
       code: The process's exit code, 143 after SIGTERM, 130 after Ctrl-C.

@@ -9,7 +9,7 @@ from configs import cifar100
 
 
 def get_config():
-    """As configs/cifar100.py, on other pictures."""
+    """As configs/cifar100.py, on other images."""
     config = cifar100.get_config()
     config.data.name = "cifar10"
     return config

@@ -1,4 +1,4 @@
-"""CIFAR-100 with a ClusTR for small pictures: the ImageNet recipe at 32 pixels.
+"""CIFAR-100 with a ClusTR for small images: the ImageNet recipe at 32 pixels.
 
     python main.py --config=configs/cifar100_clustr.py --workdir=runs/cifar100_clustr
 
@@ -13,10 +13,10 @@ def get_config():
     config = imagenet_clustr.get_config("nano,512")
     config.data.name = "cifar100"
     config.data.image_size = 32
-    config.data.workers = 0
-    config.data.test_resize = 0
-    config.data.repeats = 1
-    config.data.augment.resized_crop_area = (0.0, 0.0)
-    config.data.augment.crop_padding = 4
+    config.data.num_workers = 0
+    config.eval.resize = 0
+    config.data.num_repeats = 1
+    config.augment.crop_area = (0.0, 0.0)
+    config.augment.crop_padding = 4
     config.optim.epochs = 100.0
     return config

@@ -2,7 +2,7 @@
 
     python main.py --config=configs/food101.py --workdir=runs/food101
 
-Our accuracy is not measured yet. TFDS downloads the pictures and needs
+Our accuracy is not measured yet. TFDS downloads the images and needs
 TensorFlow to prepare them, once; without it the command says what to install.
 """
 
@@ -10,7 +10,7 @@ from configs import mini_imagenet
 
 
 def get_config():
-    """As configs/mini_imagenet.py, on other pictures."""
+    """As configs/mini_imagenet.py, on other images."""
     config = mini_imagenet.get_config()
     config.data.name = "food101"
     return config

@@ -2,7 +2,7 @@
 
     python main.py --config=configs/ip102.py --workdir=runs/ip102
 
-Our accuracy is not measured yet. The pictures are put in place by hand; without
+Our accuracy is not measured yet. The images are put in place by hand; without
 them the command says where.
 """
 
@@ -10,7 +10,7 @@ from configs import mini_imagenet
 
 
 def get_config():
-    """As configs/mini_imagenet.py, on other pictures."""
+    """As configs/mini_imagenet.py, on other images."""
     config = mini_imagenet.get_config()
     config.data.name = "ip102"
     return config

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.compilation import xla_flags
+from tests.helpers.compilation import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(devices=2)}"
@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(devices
 
 @pytest.fixture(scope="session")
 def runner(tmp_path_factory):
-    from tests.runs import Runner  # Imports JAX, which must not come before the flags.
+    from tests.helpers.runs import Runner  # Imports JAX, which must not come before the flags.
 
     return Runner(tmp_path_factory.mktemp("runs"))
 
@@ -21,17 +21,10 @@ def runner(tmp_path_factory):
 def undisturbed(runner):
     """The workdir of a run that nothing happened to."""
     output = runner.run("undisturbed")
-    assert "14 pictures" in output and "top1" in output
+    assert "14 eval images" in output and "top1" in output
     return runner.folder / "undisturbed"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A module's tests go to one worker, so that fixtures are made once.
-
-    Tests of whole runs come first, as one group: it takes longest.
-    """
-    for item in items:
-        group = "runs" if "runner" in item.fixturenames else item.module.__name__
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Tests of whole runs come first: they take longest."""
     items.sort(key=lambda item: "runner" not in item.fixturenames)

@@ -1,1 +1,1 @@
-"""What a saved step is made of on a disk or in a bucket, and whether it is whole."""
+"""Checkpoints: Orbax directories that describe themselves and are checked before they are read."""

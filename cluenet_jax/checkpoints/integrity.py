@@ -3,9 +3,9 @@
 Orbax reads many arrays at once. If one read fails, the others fail later, when nobody waits for
 them any more; a checkpoint that is known to be corrupt is therefore never handed to Orbax.
 
-`WORKDIR/checkpoints/STEP/manifest.json` covers every file of the step's items (`meta`, `params`,
-`train`). It is written just before Orbax commits the step, so that a committed step has
-one. A step without one (saved by an earlier version) is not corrupt: it is handed to Orbax, and
+`WORKDIR/checkpoints/STEP/manifest.json` covers every file of the step's items (`metadata_json`,
+`variables`, `train`). It is written just before Orbax commits the step, so that a committed step
+has one. A step without one (saved by an earlier version) is not corrupt: it is handed to Orbax, and
 `checksum` tells whether the arrays that come back are those that were saved.
 """
 
@@ -125,21 +125,21 @@ def checksum(tree: Any) -> int:
 @jax.jit
 def _checksum(tree: Any) -> jax.Array:
     total = jnp.uint32(0)
-    for place, leaf in enumerate(jax.tree.leaves(tree)):
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
         bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
         # Odd factors: no flipped bit is lost, and swapped arrays differ.
-        total += jnp.sum(bits, dtype=jnp.uint32) * jnp.uint32(2 * place + 1)
+        total += jnp.sum(bits, dtype=jnp.uint32) * jnp.uint32(2 * index + 1)
     return total
 
 
-def _wrong_size(expected: dict[str, dict[str, Any]], found: dict[str, int]) -> str | None:
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+def _wrong_size(expected: dict[str, dict[str, Any]], sizes: dict[str, int]) -> str | None:
+    for name in sorted(expected.keys() | sizes.keys()):
+        if name not in sizes:
             return f"{name} is missing: {expected[name]['size']} bytes expected"
         if name not in expected:
             return f"{name} is extra: {NAME} does not list it"
-        if found[name] != expected[name]["size"]:
-            return f"{name} has {found[name]} bytes, {expected[name]['size']} expected"
+        if sizes[name] != expected[name]["size"]:
+            return f"{name} has {sizes[name]} bytes, {expected[name]['size']} expected"
     return None
 
 
@@ -179,8 +179,8 @@ def _sizes(folder: epath.Path) -> dict[str, int]:
 
 def _list_disk(folder: epath.Path) -> dict[str, int]:
     sizes = {}
-    for place, _, names in os.walk(folder, onerror=_raise):
-        for path in (os.path.join(place, name) for name in names):
+    for parent, _, names in os.walk(folder, onerror=_raise):
+        for path in (os.path.join(parent, name) for name in names):
             sizes[os.path.relpath(path, folder).replace(os.sep, "/")] = os.path.getsize(path)
     return sizes
 
@@ -192,9 +192,9 @@ def _raise(error: OSError) -> None:
 
 def _list_bucket(folder: epath.Path) -> dict[str, int]:
     files, root = _bucket(folder)
-    found = files.find(root, detail=True).items()
+    objects = files.find(root, detail=True).items()
     # Names that end in a slash stand for folders.
-    return {n[len(root) :].strip("/"): f["size"] for n, f in found if not n.endswith("/")}
+    return {n[len(root) :].strip("/"): f["size"] for n, f in objects if not n.endswith("/")}
 
 
 def _digest(folder: epath.Path, name: str) -> str:

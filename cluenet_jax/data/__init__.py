@@ -1,34 +1,41 @@
 """Datasets, their reading and their augmentation; imports no TensorFlow."""
 
-from cluenet_jax.data.decode import decode_image
-from cluenet_jax.data.device_augment import augment_on_device, normalize
-from cluenet_jax.data.image_folder import list_pictures
-from cluenet_jax.data.mixing import mix, soft_targets
-from cluenet_jax.data.pipeline import (
-    eval_batches,
-    prepare_for_test,
-    read_test_set,
-    read_training_set,
-    train_batches,
-    train_indices,
+from cluenet_jax.data.batch_augment import ERASE_MODES, augment_images, mix
+from cluenet_jax.data.datasets import (
+    DATASETS,
+    Dataset,
+    DatasetInfo,
+    list_datasets,
+    load_dataset,
+    normalization,
 )
-from cluenet_jax.data.sources import Dataset, list_datasets, load_dataset, normalization
+from cluenet_jax.data.decode import decode_image
+from cluenet_jax.data.image_files import list_images, read_image_file
+from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
+from cluenet_jax.data.preprocess import Preprocessing
+from cluenet_jax.data.records import Batch, Example, Record, Source
+from cluenet_jax.data.transforms import INTERPOLATIONS
 
 __all__ = [
+    "DATASETS",
+    "ERASE_MODES",
+    "INTERPOLATIONS",
+    "Batch",
     "Dataset",
-    "augment_on_device",
+    "DatasetInfo",
+    "Example",
+    "Preprocessing",
+    "Record",
+    "Source",
+    "TrainBatches",
+    "augment_images",
     "decode_image",
     "eval_batches",
     "list_datasets",
-    "list_pictures",
+    "list_images",
     "load_dataset",
     "mix",
     "normalization",
-    "normalize",
-    "prepare_for_test",
-    "read_test_set",
-    "read_training_set",
-    "soft_targets",
+    "read_image_file",
     "train_batches",
-    "train_indices",
 ]

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to RGB."""
+"""Decoding of image files to RGB."""
 
 import io
 import warnings
@@ -8,59 +8,57 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cluenet_jax.errors import ImageError
 
-# Pictures above this are refused before they are unpacked (decompression bombs).
+# Images above this are refused before they are unpacked (decompression bombs).
 MAX_PIXELS = 178_956_970
 # Only formats that hold pixels: Pillow would run Ghostscript on an EPS file.
-_WANTED = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-# Not every Pillow has every codec, and `Image.open` trips over one it does not know.
-FORMATS = tuple(sorted(set(_WANTED) & set(Image.registered_extensions().values())))
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_PIXEL_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+# Not every Pillow has every codec, and `Image.open` fails on one it does not know.
+FORMATS = tuple(sorted(set(_PIXEL_FORMATS) & set(Image.registered_extensions().values())))
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 def decode_image(data: bytes, name: str = "image", max_pixels: int | None = None) -> Image.Image:
-    """Decodes a picture of any of `FORMATS` and any mode of whole numbers.
+    """Decodes an image of any of `FORMATS` and any mode of whole numbers.
 
-    Grey, palette, CMYK and alpha become plain RGB (alpha is dropped, as the
-    field does), 16-bit grey is scaled to 8 bits, an EXIF rotation is applied.
+    Gray, palette, CMYK and alpha become plain RGB (alpha is dropped, as the
+    field does), 16-bit gray is scaled to 8 bits, an EXIF rotation is applied.
 
     Args:
       data: The file's bytes.
-      name: What to call the picture in an error.
-      max_pixels: Larger pictures are refused; `MAX_PIXELS` if None.
+      name: The image's name in errors.
+      max_pixels: Bound above which images are refused; `MAX_PIXELS` if None.
 
     Returns:
       A Pillow image of mode RGB.
 
     Raises:
-      ImageError: Not a picture, cut short, of floating point pixels, or above `max_pixels`.
+      ImageError: Not an image, truncated, of floating point pixels, or above `max_pixels`.
     """
-    most = MAX_PIXELS if max_pixels is None else max_pixels
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     try:
         with warnings.catch_warnings():
             # Pillow warns at half of its own bound; ours is checked below.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > most:
+            if image.width * image.height > limit:
                 raise ImageError(
-                    f"{name}: {image.width}x{image.height} pixels; at most {most:,} are read."
+                    f"{name}: {image.width}x{image.height} pixels; at most {limit:,} are read."
                 )
             if image.mode == "F":
                 # Their range is not stated in the file; `convert` would clip to black.
                 raise ImageError(f"{name}: floating point pixels; save it with 8 or 16 bits.")
             ImageOps.exif_transpose(image, in_place=True)
-            if image.mode in _SIXTEEN_BIT:
+            if image.mode in _SIXTEEN_BIT_MODES:
                 # `convert` would clip at 255 instead of scaling.
-                grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
-                image = Image.fromarray(grey.astype(np.uint8))
+                gray = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
+                image = Image.fromarray(gray.astype(np.uint8))
             image.load()
             # `convert` would copy.
             return image if image.mode == "RGB" else image.convert("RGB")
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name}: not a readable picture (none of {', '.join(FORMATS)})."
-        ) from error
-    except Exception as error:  # Pillow's decoders raise whatever they meet.
+        raise ImageError(f"{name}: not a readable image (none of {', '.join(FORMATS)}).") from error
+    except Exception as error:  # Pillow's decoders raise errors of any type.
         reason = str(error) or type(error).__name__
-        raise ImageError(f"{name}: not a readable picture ({reason}).") from error
+        raise ImageError(f"{name}: not a readable image ({reason}).") from error

@@ -1,41 +1,54 @@
-"""What a network looks at: maps as arrays, scores that judge them, and how to draw them."""
+"""What a model looks at: maps as arrays, importance, and measures of their faithfulness."""
 
-from cluenet_jax.explain.importance import Importance, importance
+from cluenet_jax.explain.explanation import Explanation, explain_image
+from cluenet_jax.explain.faithfulness import (
+    Faithfulness,
+    deletion_insertion,
+    evaluate_explanations,
+    grad_cam,
+)
+from cluenet_jax.explain.importance import (
+    BestTargetsFn,
+    Importance,
+    ScoreFn,
+    class_probability,
+    importance,
+    importance_of_masks,
+    predicted_class,
+)
 from cluenet_jax.explain.maps import (
-    Look,
+    ClusterMaps,
     cluster_maps,
+    compute_maps,
     decision_map,
     decision_regions,
     gate_map,
-    in_image,
-    look,
     receptive_fields,
+    to_image_grid,
 )
-from cluenet_jax.explain.quality import (
-    MapScores,
-    deletion_insertion,
-    evaluate_maps,
-    grad_cam,
-    mask_agreement,
-)
-from cluenet_jax.explain.seen import Seen, see
+from cluenet_jax.explain.mask_agreement import mask_agreement
 
 __all__ = [
+    "BestTargetsFn",
+    "ClusterMaps",
+    "Explanation",
+    "Faithfulness",
     "Importance",
-    "Look",
-    "MapScores",
-    "Seen",
+    "ScoreFn",
+    "class_probability",
     "cluster_maps",
+    "compute_maps",
     "decision_map",
     "decision_regions",
     "deletion_insertion",
-    "evaluate_maps",
+    "evaluate_explanations",
+    "explain_image",
     "gate_map",
     "grad_cam",
     "importance",
-    "in_image",
-    "look",
+    "importance_of_masks",
     "mask_agreement",
+    "predicted_class",
     "receptive_fields",
-    "see",
+    "to_image_grid",
 ]

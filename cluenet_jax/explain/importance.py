@@ -1,6 +1,7 @@
-"""How much a region of an image matters for a class."""
+"""Importance of regions of an image for a target."""
 
 import functools
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -8,24 +9,30 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+# `(variables, images, targets)` to `[B]` in 0 .. 1, how sure a model is of each image's target.
+# A pure function that is kept: it is compiled again for each new one.
+ScoreFn = Callable[[dict, jax.Array, jax.Array], jax.Array]
+# `(variables, images)` to int32 `[B]`, the target of each image that a model is surest of.
+BestTargetsFn = Callable[[dict, jax.Array], jax.Array]
+
 # Width and sigma in pixels of the blur that takes a region's details away.
 BLUR = (11, 5.0)
 
 
 @flax.struct.dataclass
 class Importance:
-    """Scores of K regions of each of B images.
+    """Importance of K regions of each of B images for a target y, where p is the model's score.
 
     Attributes:
-      classes: int32 `[B]`, the class y that the scores are about.
-      probability: float32 `[B]`, p(y | image).
+      targets: int32 `[B]`, y.
+      image_score: float32 `[B]`, p(y | image).
       drop: float32 `[B, K]` in -1 .. 1: `p(y | image) - p(y | region filled with the image's
         mean)`.
       keep: float32 `[B, K]` in 0 .. 1: `p(y | all but the region blurred)`.
     """
 
-    classes: jax.Array
-    probability: jax.Array
+    targets: jax.Array
+    image_score: jax.Array
     drop: jax.Array
     keep: jax.Array
 
@@ -35,58 +42,84 @@ class Importance:
         return (self.drop + self.keep) / 2
 
 
+@functools.cache
+def class_probability(model: nn.Module) -> ScoreFn:
+    """The score of a classifier: the softmax of its logits at the target."""
+
+    @jax.jit
+    def score(variables: dict, images: jax.Array, targets: jax.Array) -> jax.Array:
+        probabilities = jax.nn.softmax(model.apply(variables, images))
+        return jnp.take_along_axis(probabilities, targets[:, None], axis=1)[:, 0]
+
+    return score
+
+
+@functools.cache
+def predicted_class(model: nn.Module) -> BestTargetsFn:
+    """The best targets of a classifier: the greatest logit."""
+
+    @jax.jit
+    def best_targets(variables: dict, images: jax.Array) -> jax.Array:
+        return jnp.argmax(model.apply(variables, images), axis=-1).astype(jnp.int32)
+
+    return best_targets
+
+
 def importance(
-    model: nn.Module,
+    score: ScoreFn,
     variables: dict,
     images: jax.Array,
     regions: jax.Array,
-    classes: jax.Array | None = None,
+    targets: jax.Array,
     num_regions: int | None = None,
 ) -> Importance:
-    """Scores every region of every image, in one forward pass of `B (2 K + 1)` images.
+    """Importance of every region of every image, in one forward pass of `B (2 K + 1)` images.
 
     Args:
-      images: `[B, H, W, 3]` normalised.
+      score: The model's score, such as `class_probability(model)`.
+      variables: The model's variables.
+      images: `[B, H, W, 3]`, normalized.
       regions: `[B, H, W]` integers in 0 .. K-1, such as `decision_map` gives.
-      classes: `[B]` integers, for example the true ones; the predicted ones if None.
-      num_regions: K; one more than the largest number in `regions` if None.
+      targets: `[B]` integers, for example the true or the predicted ones.
+      num_regions: K; 1 more than the largest number in `regions` if None.
 
     Returns:
-      The scores. A region without pixels has drop 0.
+      The importance. A region without pixels has drop 0.
 
     Source: CLUENet, importance of a region (see docs/maps.md).
     """
     if num_regions is None:
         num_regions = int(np.max(regions)) + 1
-    inside = np.asarray(regions)[None] == np.arange(num_regions)[:, None, None, None]
-    return importance_of_masks(model, variables, images, inside, classes)
+    masks = np.asarray(regions)[None] == np.arange(num_regions)[:, None, None, None]
+    return importance_of_masks(score, variables, images, masks, targets)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def importance_of_masks(
-    model: nn.Module,
-    variables: dict,
-    images: jax.Array,
-    inside: jax.Array,
-    classes: jax.Array | None = None,
+    score: ScoreFn, variables: dict, images: jax.Array, masks: jax.Array, targets: jax.Array
 ) -> Importance:
     """As `importance`, of any K masks, bool `[K, B, H, W]`, which may overlap."""
-    count = len(inside)
-    dropped = jnp.where(inside[..., None], mean_fill(images), images)
-    kept = jnp.where(inside[..., None], images, blur(images))
-    variants = jnp.concatenate([images[None], dropped, kept])
-    logits = model.apply(variables, variants.reshape(-1, *images.shape[1:]))
-    probabilities = jax.nn.softmax(logits).reshape(*variants.shape[:2], -1)
-    if classes is None:
-        classes = jnp.argmax(probabilities[0], axis=-1)
-    classes = classes.astype(jnp.int32)
-    chosen = jnp.take_along_axis(probabilities, classes[None, :, None], axis=2)[..., 0]
-    whole, dropped, kept = chosen[0], chosen[1 : 1 + count], chosen[1 + count :]
-    return Importance(classes, whole, (whole - dropped).T, kept.T)
+    count = len(masks)
+    dropped = jnp.where(masks[..., None], mean_fill(images), images)
+    kept = jnp.where(masks[..., None], images, blur(images))
+    scores = score_variants(
+        score, variables, jnp.concatenate([images[None], dropped, kept]), targets
+    )
+    whole, dropped, kept = scores[0], scores[1 : 1 + count], scores[1 + count :]
+    return Importance(targets.astype(jnp.int32), whole, (whole - dropped).T, kept.T)
+
+
+def score_variants(
+    score: ScoreFn, variables: dict, variants: jax.Array, targets: jax.Array
+) -> jax.Array:
+    """`[V, B]`, the scores of V variants `[V, B, H, W, 3]` of a batch, in one forward pass."""
+    count = len(variants)
+    flat = variants.reshape(-1, *variants.shape[2:])
+    return score(variables, flat, jnp.tile(targets, count)).reshape(count, -1)
 
 
 def mean_fill(images: jax.Array) -> jax.Array:
-    """`[B, H, W, C]`, each image wholly of its mean colour."""
+    """`[B, H, W, C]`, each image wholly of its mean color."""
     return jnp.broadcast_to(images.mean(axis=(1, 2), keepdims=True), images.shape)
 
 

@@ -1,5 +1,144 @@
-"""The networks, as Flax Linen modules."""
+"""Models as Flax Linen modules, and the only look-up of one by its name."""
 
-from cluenet_jax.models.registry import create_model, list_models
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-__all__ = ["create_model", "list_models"]
+from flax import linen as nn
+
+from cluenet_jax.models.backbones import FAMILIES
+from cluenet_jax.models.backbones.family import DTYPES, Family
+from cluenet_jax.models.features import Backbone, Features, StageMaps
+from cluenet_jax.models.heads import HEADS
+from cluenet_jax.models.model import Model
+
+__all__ = [
+    "Backbone",
+    "Features",
+    "Model",
+    "StageMaps",
+    "create_backbone",
+    "create_head",
+    "create_model",
+    "list_models",
+    "model_options",
+]
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` and `create_backbone` take."""
+    return [name for family in FAMILIES.values() for name in family.variants]
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """Every option of a model with the value it has by default.
+
+    Raises:
+      ValueError: An unknown name.
+    """
+    return find_family(name).options(name)
+
+
+def find_family(name: str) -> Family:
+    """The family of a variant's name.
+
+    Raises:
+      ValueError: An unknown name; says which there are.
+    """
+    for family in FAMILIES.values():
+        if name in family.variants:
+            return family
+    raise ValueError(f"Unknown model {name!r}.{_list_of('Models', name, list_models())}")
+
+
+def create_backbone(name: str, **options: Any) -> nn.Module:
+    """Builds a backbone whose four levels are ready for any head, each with its norm.
+
+    Args:
+      name: A name of `list_models()`.
+      **options: Options of the family (the fields of `CLUENet` or `ClusTR` in
+        `cluenet_jax.models.backbones`) that differ from the variant's own. `dtype` may be
+        "float32" or "bfloat16".
+
+    Returns:
+      A Flax Linen module; `backbone.apply(variables, images, train=False)` takes normalized
+      images `[B, H, W, 3]` and returns `Features`.
+
+    Raises:
+      ValueError: An unknown name or option, or an option that does not fit.
+    """
+    family = find_family(name)
+    return _backbone(family, name, {**family.pyramid, **options})
+
+
+def create_head(name: str, in_channels: Iterable[int], num_classes: int, **options: Any):
+    """Builds a head.
+
+    Args:
+      name: A name of `cluenet_jax.models.heads.HEADS`.
+      in_channels: Width of each level it is given, a backbone's `channels`.
+      num_classes: Number of outputs.
+      **options: The other fields of the head's module.
+
+    Returns:
+      A Flax Linen module; `head.apply(variables, levels, train=False)`.
+
+    Raises:
+      ValueError: An unknown name or option, or an option that does not fit.
+    """
+    if name not in HEADS:
+        raise ValueError(f"Unknown head {name!r}.{_list_of('Heads', name, HEADS)}")
+    if any(width < 1 for width in in_channels):
+        raise ValueError(f"in_channels={tuple(in_channels)} must be at least 1.")
+    try:
+        return HEADS[name].module(num_classes, **options)
+    except TypeError as error:
+        raise ValueError(f"head {name}: {error}") from error
+
+
+def create_model(
+    name: str, num_classes: int | None = None, head: str = "linear", **options: Any
+) -> Model:
+    """Builds a model: a backbone and a head.
+
+    Args:
+      name: The backbone, a name of `list_models()`.
+      num_classes: Number of outputs; the published classifier's if None.
+      head: A name of `cluenet_jax.models.heads.HEADS`.
+      **options: Options of the backbone, as for `create_backbone`.
+
+    Returns:
+      A Flax Linen module; `model.apply(variables, images, train=False)` takes normalized
+      images `[B, H, W, 3]` and, with the head `linear`, returns `[B, num_classes]` float32.
+
+    Raises:
+      ValueError: An unknown name or option, or an option that does not fit.
+    """
+    family = find_family(name)
+    num_classes = family.variants[name].num_classes if num_classes is None else num_classes
+    if head not in HEADS:
+        raise ValueError(f"Unknown head {head!r}.{_list_of('Heads', head, HEADS)}")
+    pyramid = family.pyramid if HEADS[head].pyramid else {}
+    backbone = _backbone(family, name, {**pyramid, **options})
+    head_options: Mapping[str, Any] = {"dtype": backbone.dtype}
+    if head == "linear":
+        head_options = {**head_options, **family.classifier}
+    return Model(backbone, create_head(head, backbone.channels, num_classes, **head_options))
+
+
+def _backbone(family: Family, name: str, options: dict[str, Any]) -> nn.Module:
+    known = family.options(name)
+    for key in options:
+        if key not in known:
+            raise ValueError(f"{name} has no option {key!r}.{_list_of('Options', key, known)}")
+    if isinstance(options.get("dtype"), str):
+        if options["dtype"] not in DTYPES:
+            raise ValueError(f"dtype={options['dtype']!r} is not one of {', '.join(DTYPES)}.")
+        options = {**options, "dtype": DTYPES[options["dtype"]]}
+    return family.create(name, options)
+
+
+def _list_of(kind: str, word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} {kind}: {', '.join(sorted(known) if kind == 'Options' else known)}."

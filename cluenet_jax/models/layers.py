@@ -1,11 +1,11 @@
-"""Layers that both model families use, and how first weights are drawn."""
+"""Layers that several families use, and how their weights are initialized."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cluenet_jax.ops import depthwise_conv3x3
+from cluenet_jax import ops
 
 # "Truncated normal, sigma 0.02, cut at +-2": a hundred sigma away, so a normal.
 linear_init = nn.initializers.normal(0.02)
@@ -19,70 +19,33 @@ def depthwise_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) ->
 
 
 def linear(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
-    """A linear map with the families' first weights."""
+    """A linear map with the families' initial weights."""
     return nn.Dense(features, kernel_init=linear_init, dtype=dtype, name=name)
+
+
+def conv1x1(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
+    """A 1x1 convolution: a linear map whose initial weights follow the convolutions' rule."""
+    return nn.Dense(features, kernel_init=conv_init, dtype=dtype, name=name)
+
+
+def conv(
+    features: int, size: int, stride: int, padding: int, name: str, dtype: jnp.dtype
+) -> nn.Conv:
+    """A square convolution, zero padded by `padding` pixels on each side."""
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        kernel_init=conv_init,
+        dtype=dtype,
+        name=name,
+    )
 
 
 def layer_norm(name: str, dtype: jnp.dtype, epsilon: float) -> nn.LayerNorm:
     """A LayerNorm over channels, its variance in a second pass."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
-
-
-# What the backward pass finds of a block, and what it computes again: "none", nothing
-# again; "dots", all but matrix products; "blocks", everything but the block's input.
-REMAT = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "blocks": jax.checkpoint_policies.nothing_saveable,
-}
-
-
-def rematerialized(block: type[nn.Module], remat: str, train_argument: int) -> type[nn.Module]:
-    """A block that saves memory in training as `remat` of `REMAT` says.
-
-    Args:
-      train_argument: The place of `train` among the arguments of its `__call__`, from 0.
-    """
-    if remat == "none":
-        return block
-    return nn.remat(block, policy=REMAT[remat], static_argnums=(train_argument + 1,))
-
-
-def check_network(num_classes: int, drop_path: float, backbone: bool, remat: str) -> None:
-    """Raises a ValueError for what no network can have."""
-    if remat not in REMAT:
-        raise ValueError(f"remat={remat!r} is not one of {', '.join(REMAT)}.")
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path={drop_path} must be at least 0 and below 1.")
-    if not backbone and num_classes < 1:
-        raise ValueError(f"num_classes={num_classes} must be at least 1.")
-
-
-def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:
-    """Drop rates of every block, growing linearly over the whole network from 0 to `rate`."""
-    rates = np.linspace(0.0, rate, sum(depths)).tolist()
-    starts = np.cumsum((0, *depths)).tolist()
-    return [rates[start : start + depth] for start, depth in zip(starts, depths, strict=False)]
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole images.
-
-    Kept branches are divided by the keep rate. Needs the random stream
-    `dropout` when training at a rate above 0.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`x` is `[B, ...]`."""
-        if not train or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-        return jnp.where(kept, x / keep, jnp.zeros_like(x))
 
 
 class DepthwiseConv(nn.Module):
@@ -95,5 +58,87 @@ class DepthwiseConv(nn.Module):
         channels = x.shape[-1]
         kernel = self.param("kernel", depthwise_init, (3, 3, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        y = depthwise_conv3x3(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = ops.depthwise_conv3x3(x.astype(self.dtype), kernel.astype(self.dtype))
         return y + bias.astype(self.dtype)
+
+
+class ConvMLP(nn.Module):
+    """Linear map, depthwise 3x3 convolution, GELU, linear map; `[B, H, W, C]` to the same.
+
+    Attributes:
+      hidden: Width between the linear maps.
+      residual: Whether the convolution's input is added to its output (ClusTR).
+    """
+
+    hidden: int
+    residual: bool
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        hidden = linear(self.hidden, "expand", self.dtype)(x)
+        y = DepthwiseConv(self.dtype, name="depthwise")(hidden)
+        y = ops.gelu(hidden + y if self.residual else y)
+        return linear(x.shape[-1], "project", self.dtype)(y)
+
+
+def drop_path(rate: float, train: bool) -> nn.Dropout:
+    """Stochastic depth: drops a branch `[B, H, W, C]` for whole images in training.
+
+    Kept branches are divided by the keep rate. Needs the random stream `dropout`.
+    """
+    return nn.Dropout(rate, broadcast_dims=(1, 2, 3), deterministic=not train)
+
+
+def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:
+    """Drop rates of every block, growing linearly over the whole backbone from 0 to `rate`."""
+    rates = np.linspace(0.0, rate, sum(depths)).tolist()
+    starts = np.cumsum((0, *depths)).tolist()
+    return [rates[start : start + depth] for start, depth in zip(starts, depths, strict=False)]
+
+
+# What the backward pass reads of a block, and what it computes again: "none", nothing
+# again; "dots", all but matrix products; "blocks", everything but the block's input.
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "blocks": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def rematerialized(block: type[nn.Module], remat: str, train_argument: int) -> type[nn.Module]:
+    """A block that saves memory in training as `remat` of `REMAT` says.
+
+    Args:
+      block: The module.
+      remat: A key of `REMAT`.
+      train_argument: The position of `train` among the arguments of its `__call__`, from 0.
+    """
+    if remat == "none":
+        return block
+    return nn.remat(block, policy=REMAT[remat], static_argnums=(train_argument + 1,))
+
+
+def check_backbone(
+    drop_path: float, remat: str, patch: tuple[int, ...], **sizes: tuple[int, ...]
+) -> None:
+    """Raises a ValueError for what no backbone can have; `sizes` are the numbers of each stage."""
+    if remat not in REMAT:
+        raise ValueError(f"remat={remat!r} is not one of {', '.join(REMAT)}.")
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path={drop_path} must be at least 0 and below 1.")
+    if min(patch[:2]) < 1:
+        raise ValueError(f"patch={tuple(patch)}: size and stride must be at least 1.")
+    for name, values in sizes.items():
+        if len(values) != 4 or min(values) < 1:
+            raise ValueError(f"{name}={tuple(values)} must be four numbers of at least 1.")
+
+
+def with_coordinates(images: jax.Array) -> jax.Array:
+    """Appends `row/(H-1) - 0.5` and `column/(W-1) - 0.5`: `[B, H, W, 3]` to `[B, H, W, 5]`."""
+    batch, height, width, _ = images.shape
+    rows = jnp.arange(height, dtype=jnp.float32) / max(height - 1, 1) - 0.5
+    columns = jnp.arange(width, dtype=jnp.float32) / max(width - 1, 1) - 0.5
+    plane = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    plane = jnp.broadcast_to(plane.astype(images.dtype), (batch, height, width, 2))
+    return jnp.concatenate([images, plane], axis=-1)

@@ -1,18 +1,35 @@
-"""Pure clustering functions on arrays, shared by the model families.
+"""Pure functions on arrays that the model families share: clustering, pooling, convolution, GELU.
 
-Nothing here knows Flax, configs, files or random state. Letters, the same
-everywhere: B batch, H and W rows and columns of a grid, N = H*W points in
-row-major order, M centres, G heads, D channels of one head, C channels.
+The modules here hold the plain form of each operation, close to the papers' equations;
+`ops/cpu/` holds forms tuned for CPUs, and `ops/platform.py` selects. What this package exports
+runs the form for the backend at hand. Nothing here knows modules, configs, files or random
+state, apart from an explicit key.
+
+Letters in shapes, the same everywhere:
+
+    B  images of a batch              G  attention heads
+    H, W  rows and columns of a map   D  channels of one head
+    N  points (pixels or tokens) of   C  channels
+       an image, H*W in row-major     K  nearest neighbors of a point
+       order                          S  cluster scales
+    M  centers, or clusters
+
+Indices are int32. A leading `...` means any leading axes, the same in all arguments.
 """
 
 from cluenet_jax.ops.aggregate import aggregate, aggregation_weights
-from cluenet_jax.ops.assign import dispatch, hard_assign, soft_dispatch
-from cluenet_jax.ops.density_peaks import density_peak_clustering, merge_tokens
-from cluenet_jax.ops.depthwise import depthwise_conv3x3
+from cluenet_jax.ops.assign import dispatch, soft_dispatch
+from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
 from cluenet_jax.ops.gelu import gelu
-from cluenet_jax.ops.pooling import adaptive_avg_pool, cluster_mean, nearest_centre
+from cluenet_jax.ops.merge import merge_tokens
+from cluenet_jax.ops.platform import (
+    density_peak_clustering,
+    depthwise_conv3x3,
+    hard_assign,
+    nearest_center,
+)
+from cluenet_jax.ops.pooling import adaptive_avg_pool, cluster_mean
 from cluenet_jax.ops.segment import segment_sum
-from cluenet_jax.ops.similarity import cosine_similarity, l2_normalize
 
 __all__ = [
     "adaptive_avg_pool",
@@ -27,7 +44,7 @@ __all__ = [
     "hard_assign",
     "l2_normalize",
     "merge_tokens",
-    "nearest_centre",
+    "nearest_center",
     "segment_sum",
     "soft_dispatch",
 ]

@@ -1,26 +1,27 @@
-"""Global soft feature aggregation (GSFA): centres gather values from all points."""
+"""Global soft feature aggregation (GSFA): centers gather values from all points.
+
+Source: CLUENet (arXiv 2512.06345).
+"""
 
 import jax
 import jax.numpy as jnp
 
 
 def aggregation_weights(similarity: jax.Array, temperature: jax.Array | float) -> jax.Array:
-    """How much each centre takes from each point: a softmax over the points.
+    """Softmax over the points: the weight of each point in each center.
 
     Args:
       similarity: `[..., M, N]`, cosines in -1 .. 1.
-      temperature: Positive; small values make the choice sharp. A scalar.
+      temperature: A positive scalar; small values make the weights sharp.
 
     Returns:
       `[..., M, N]` float32; every row sums to 1.
-
-    Source: CLUENet, GSFA (`A` in the module documentation of `cluenet_jax.models.cluenet`).
     """
     return jax.nn.softmax(similarity.astype(jnp.float32) / temperature, axis=-1)
 
 
 def aggregate(weights: jax.Array, values: jax.Array) -> jax.Array:
-    """Weighted sums of point values, one per centre: `C = A V`.
+    """Weighted sums of the points' values, one per center: `C = A V`.
 
     Args:
       weights: `[..., M, N]`, cast to the type of `values`.

@@ -1,50 +1,68 @@
-"""Hard similarity feature dispatch (HSFD): points receive from their centre."""
+"""Hard similarity feature dispatch (HSFD): each point receives from its center.
+
+Source: CLUENet (arXiv 2512.06345).
+"""
 
 import jax
 import jax.numpy as jnp
 
-from cluenet_jax.ops.argmax import argmax_rows
 
-
-def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Assigns each point to the centre of highest score.
+def argmax_rows(scores: jax.Array) -> jax.Array:
+    """The row of the greatest entry of each column.
 
     Args:
       scores: `[..., M, N]`.
 
     Returns:
-      The index `[..., N]` int32 in 0 .. M-1 (the lowest one among equals) and
-      the score at it `[..., N]`. The gradient of the score reaches the chosen
+      `[..., N]` int32 in 0 .. M-1; the lowest among equals, any where there is NaN.
+    """
+    return jax.lax.argmax(scores, scores.ndim - 2, jnp.int32)
+
+
+def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Assigns each point to the center of highest score.
+
+    Args:
+      scores: `[..., M, N]`.
+
+    Returns:
+      The index `[..., N]` int32 in 0 .. M-1 (the lowest among equals) and the
+      score at it `[..., N]`. The gradient of the score reaches the chosen
       entry of `scores` alone; the index has none.
     """
     index = argmax_rows(scores)
+    return index, score_at(scores, index)
+
+
+def score_at(scores: jax.Array, index: jax.Array) -> jax.Array:
+    """The score `[..., N]` of each point at its center, of `[..., M, N]` and `[..., N]`."""
     chosen = jnp.take_along_axis(scores, index[..., None, :], axis=-2)
-    return index, jnp.squeeze(chosen, axis=-2)
+    return jnp.squeeze(chosen, axis=-2)
 
 
-def dispatch(index: jax.Array, weight: jax.Array, centres: jax.Array) -> jax.Array:
-    """Gives each point the vector of its centre, times its weight.
+def dispatch(index: jax.Array, weight: jax.Array, centers: jax.Array) -> jax.Array:
+    """Gives each point the vector of its center, times its weight.
 
     Args:
       index: `[..., N]` integers in 0 .. M-1.
-      weight: `[..., N]`, cast to the type of `centres`.
-      centres: `[..., M, D]`.
+      weight: `[..., N]`, cast to the type of `centers`.
+      centers: `[..., M, D]`.
 
     Returns:
-      `[..., N, D]`: `weight[n] * centres[index[n]]`.
+      `[..., N, D]`: `weight[n] * centers[index[n]]`.
     """
-    rows = jnp.take_along_axis(centres, index[..., None], axis=-2)
-    return weight[..., None].astype(centres.dtype) * rows
+    rows = jnp.take_along_axis(centers, index[..., None], axis=-2)
+    return weight[..., None].astype(centers.dtype) * rows
 
 
-def soft_dispatch(scores: jax.Array, centres: jax.Array) -> jax.Array:
-    """The ablation without the hard choice: each point sums over all centres.
+def soft_dispatch(scores: jax.Array, centers: jax.Array) -> jax.Array:
+    """The ablation without the hard choice: each point sums over all centers.
 
     Args:
-      scores: `[..., M, N]`, cast to the type of `centres`.
-      centres: `[..., M, D]`.
+      scores: `[..., M, N]`, cast to the type of `centers`.
+      centers: `[..., M, D]`.
 
     Returns:
-      `[..., N, D]`: `sum_m scores[m, n] * centres[m]`.
+      `[..., N, D]`: `sum_m scores[m, n] * centers[m]`.
     """
-    return jnp.einsum("...mn,...md->...nd", scores.astype(centres.dtype), centres)
+    return jnp.einsum("...mn,...md->...nd", scores.astype(centers.dtype), centers)

@@ -10,7 +10,7 @@ def segment_sum(values: jax.Array, index: jax.Array, num_segments: int) -> jax.A
     Args:
       values: `[B, N, C]`.
       index: `[B, N]` integers in 0 .. num_segments-1.
-      num_segments: Clusters per image, M.
+      num_segments: The clusters of an image, M.
 
     Returns:
       `[B, M, C]` of the type of `values`; zero where a cluster is empty.

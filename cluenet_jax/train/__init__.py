@@ -1,1 +1,1 @@
-"""Training: optimiser, state, jitted steps, checkpoints and the loop over them."""
+"""Training: optimizer, state, jitted steps and the loop over them; knows no task by name."""

@@ -1,4 +1,4 @@
-"""Where arrays live: one mesh over all devices, the batch split over it."""
+"""Sharding of arrays: one mesh over all devices, the batch split over it."""
 
 import importlib.util
 import logging
@@ -18,29 +18,30 @@ def make_mesh() -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """A full copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def spread(mesh: Mesh, tree: Any) -> Any:
-    """Arrays cut over the devices along their longest axis that divides evenly (FSDP).
+def fsdp_sharding(mesh: Mesh, tree: Any) -> Any:
+    """Arrays split over the devices along their longest axis that divides evenly (FSDP).
 
     Args:
-      tree: Of anything with a `shape`; what no axis fits stays whole on every device.
+      mesh: The devices.
+      tree: Leaves with a `shape`; those that no axis fits are replicated.
 
     Returns:
       The same tree of shardings.
     """
     devices = mesh.devices.size
 
-    def place(leaf: Any) -> NamedSharding:
+    def sharding_of(leaf: Any) -> NamedSharding:
         fitting = [axis for axis, size in enumerate(leaf.shape) if size and size % devices == 0]
         if not fitting:
             return replicated(mesh)
         axis = max(fitting, key=lambda axis: leaf.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(sharding_of, tree)
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
@@ -49,14 +50,14 @@ def split_batch(mesh: Mesh) -> NamedSharding:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts this process's rows on its devices: global arrays, split by their first axis."""
+    """This process's rows on its devices, as global arrays split by their first axis."""
     sharding = split_batch(mesh)
     return {
         key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()
     }
 
 
-def join_hosts(
+def initialize_distributed(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
     """Joins the processes of a run over many hosts; does nothing on a single one.
@@ -70,4 +71,4 @@ def join_hosts(
         try:
             jax.distributed.initialize()
         except ValueError as error:
-            _LOG.info("Not on a TPU slice, going on alone: %s", error)
+            _LOG.info("Not on a TPU slice, a single process: %s", error)

@@ -27,7 +27,7 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
       float32 arrays by tensor name.
 
     Raises:
-      UserError: No such file, not of a known kind, broken, or a pickle that
+      UserError: No such file, not of a known kind, corrupt, or a pickle that
         would run code.
     """
     file = pathlib.Path(path)
@@ -49,11 +49,11 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
             break
     if all(name.startswith(_PREFIX) for name in weights):
         weights = {name.removeprefix(_PREFIX): value for name, value in weights.items()}
-    others = [name for name, value in weights.items() if not hasattr(value, "shape")]
-    if others or not weights:
+    unreadable = [name for name, value in weights.items() if not hasattr(value, "shape")]
+    if unreadable or not weights:
         raise UserError(
             f"{path}: holds no weights. Expected tensors by name, bare or under "
-            f"{', '.join(_INSIDE)}; found {', '.join(map(str, others[:5])) or 'nothing'}."
+            f"{', '.join(_INSIDE)}; found {', '.join(map(str, unreadable[:5])) or 'nothing'}."
         )
     return {name: _to_float32(value) for name, value in weights.items()}
 
@@ -84,11 +84,11 @@ def _read_torch(file: pathlib.Path) -> Mapping[str, Any]:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{file}: refused. It is broken, or it holds more than tensors and would run code "
+            f"{file}: refused. It is corrupt, or it holds more than tensors and would run code "
             "when read. If you trust it, save its state_dict alone and try again. "
             f"({str(error).splitlines()[0]})"
         ) from error
-    except Exception as error:  # torch raises RuntimeError, EOFError and others.
+    except Exception as error:  # torch raises RuntimeError, EOFError and unreadable.
         raise UserError(f"{file}: not a readable PyTorch file ({error}).") from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"{file}: holds a {type(loaded).__name__}, expected a state dict.")

@@ -1,0 +1,150 @@
+"""A trained model from its checkpoint alone."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Sharding
+
+from cluenet_jax.checkpoints.manager import FOLDER, Checkpoints
+from cluenet_jax.checkpoints.metadata import Metadata
+from cluenet_jax.checkpoints.storage import absolute
+from cluenet_jax.config import config_from_dict
+from cluenet_jax.data import Dataset, Preprocessing, load_dataset
+from cluenet_jax.errors import UserError
+from cluenet_jax.tasks import create_task
+from cluenet_jax.tasks.base import Result, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A trained model: `model.apply(variables, images)`.
+
+    Attributes:
+      task: What it was trained for.
+      model: The Flax module.
+      variables: `{"params": {"backbone": ..., "head": ...}}` and other collections.
+      metadata: Of the checkpoint.
+    """
+
+    task: Task
+    model: nn.Module
+    variables: Any
+    metadata: Metadata
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are prepared."""
+        return self.task.preprocessing
+
+    @functools.cached_property
+    def score(self) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+        """From variables, normalized images and targets to `[B]` in 0 .. 1, see `Task.score`."""
+        return lambda variables, images, targets: self.task.score(
+            functools.partial(self.model.apply, variables), images, targets
+        )
+
+    @functools.cached_property
+    def best_targets(self) -> Callable[[Any, jax.Array], jax.Array]:
+        """From variables and normalized images to int32 `[B]`, see `Task.best_targets`."""
+        return lambda variables, images: self.task.best_targets(
+            functools.partial(self.model.apply, variables), images
+        )
+
+    @functools.cached_property
+    def _predict(self) -> Callable:
+        def predict(variables: Any, images: jax.Array) -> Any:
+            batch = {"image": images, "valid": jnp.ones(len(images), bool)}
+            return self.task.predict(functools.partial(self.model.apply, variables), batch)
+
+        return jax.jit(predict)
+
+    def predict(self, images: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[Result]:
+        """One result for each image.
+
+        Args:
+          images: uint8 of the shape `preprocessing.shape`.
+          batch_size: Images at a time.
+        """
+        images = iter(images)
+        while batch := list(itertools.islice(images, batch_size)):
+            # One compiled program: the last batch is filled up.
+            padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
+            predictions = self._predict(self.variables, np.pad(np.stack(batch), padding))
+            predictions = jax.tree.map(lambda a, n=len(batch): a[:n], jax.device_get(predictions))
+            yield from self.task.to_results(predictions)
+
+    def with_image_size(self, image_size: int) -> "TrainedModel":
+        """The same weights for images of another size, cropped in the same proportion."""
+        config = config_from_dict(self.metadata.config)
+        prepared = self.preprocessing.with_size(image_size)
+        config.data.image_size, config.eval.resize = prepared.image_size, prepared.resize
+        metadata = dataclasses.replace(self.metadata, config=config.to_dict())
+        return dataclasses.replace(self, task=create_task(config, metadata.info), metadata=metadata)
+
+    def dataset(self) -> Dataset:
+        """The dataset that it was trained on."""
+        data = config_from_dict(self.metadata.config).data
+        return load_dataset(data.name, data.dir, data.train_split, data.eval_split)
+
+
+def load(path: str, sharding: Sharding | None = None) -> TrainedModel:
+    """Loads the trained model of a checkpoint.
+
+    Args:
+      path: A workdir (its best checkpoint is taken, or the latest if none was evaluated) or the
+        directory of one step, `WORKDIR/checkpoints/STEP`.
+      sharding: Of the variables; by default one device holds them.
+
+    Raises:
+      UserError: There is no checkpoint there, or none of that step, or it is corrupt.
+    """
+    workdir, step = absolute(path), None
+    if workdir.name.isdigit() and workdir.parent.name == FOLDER:
+        workdir, step = workdir.parent.parent, int(workdir.name)
+    if not (workdir / FOLDER).exists():
+        raise UserError(
+            f"No checkpoint in {path}: expected the workdir of a run (with a folder "
+            f"`{FOLDER}` in it) or WORKDIR/{FOLDER}/STEP."
+        )
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if step is None and steps:
+            step = checkpoints.best_step() or steps[-1]
+        if step not in steps:
+            raise UserError(f"No complete checkpoint at {path}; steps there: {steps or 'none'}.")
+        try:
+            metadata = checkpoints.metadata(step)
+        except Exception as error:  # Whatever a corrupt file makes Orbax raise.
+            raise _unreadable(path, step, steps, error) from error
+        task = create_task(config_from_dict(metadata.config), metadata.info)
+        model = task.build_model()
+        like = _abstract_variables(model, task, sharding)
+        try:
+            variables = checkpoints.restore(step, variables=like)["variables"]
+        except Exception as error:
+            raise _unreadable(path, step, steps, error) from error
+    return TrainedModel(task, model, variables, metadata)
+
+
+def _unreadable(path: str, step: int, steps: list[int], error: Exception) -> UserError:
+    left = [other for other in steps if other != step]
+    return UserError(
+        f"The checkpoint of step {step} in {path} cannot be read "
+        f"({' '.join(str(error).split())[:200]}); other steps there: {left or 'none'}."
+    )
+
+
+def _abstract_variables(model: nn.Module, task: Task, sharding: Sharding | None) -> Any:
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    images = jax.ShapeDtypeStruct((1, *task.preprocessing.shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), variables
+    )

@@ -1,0 +1,1 @@
+"""Command lines: `python -m cluenet_jax VERB` and `cluenet VERB`, a module per verb."""

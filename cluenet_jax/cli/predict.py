@@ -1,0 +1,92 @@
+"""Results for image files: `python -m cluenet_jax predict --checkpoint=DIR image.jpg folder/`."""
+
+import argparse
+import csv
+import json
+import pathlib
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.cli.images import new_path, read_images
+from cluenet_jax.errors import UserError
+from cluenet_jax.tasks.base import Result
+
+
+def main(argv: list[str]) -> int:
+    """The command line; 1 if an image could not be read."""
+    args = _parse(argv)
+    trained = load(args.checkpoint)
+    errors = []
+
+    def on_error(message: str) -> None:
+        errors.append(message)
+        print(f"Skipped: {message}", file=sys.stderr)
+
+    images = read_images(args.images, trained.preprocessing, on_error)
+    results = predict_files(trained, images, args.batch_size)
+    if args.out:
+        results = _drawn(trained, results, pathlib.Path(args.out))
+    _print(((file, result) for file, _, result in results), args.format, args.max_entries)
+    return 1 if errors else 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m cluenet_jax predict", description=__doc__)
+    parser.add_argument("images", nargs="+", help="files and folders")
+    parser.add_argument("--checkpoint", required=True, help="a workdir or WORKDIR/checkpoints/STEP")
+    parser.add_argument("--max_entries", type=int, default=5, help="entries per image, best first")
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    parser.add_argument("--batch_size", type=int, default=16, help="images at a time")
+    parser.add_argument("--out", help="a folder for the images with their results drawn on them")
+    args = parser.parse_args(argv)
+    if args.max_entries < 1 or args.batch_size < 1:
+        raise UserError("--max_entries and --batch_size must be at least 1.")
+    return args
+
+
+def predict_files(
+    trained: TrainedModel, images: Iterable[tuple[str, np.ndarray]], batch_size: int
+) -> Iterable[tuple[str, np.ndarray, Result]]:
+    """Name, image and result of each named image."""
+    files = []
+
+    def pixels() -> Iterable[np.ndarray]:
+        for file, image in images:
+            files.append((file, image))
+            yield image
+
+    for result in trained.predict(pixels(), batch_size):
+        yield (*files.pop(0), result)
+
+
+def _drawn(
+    trained: TrainedModel, results: Iterable[tuple[str, np.ndarray, Result]], out: pathlib.Path
+) -> Iterable[tuple[str, np.ndarray, Result]]:
+    taken: set[str] = set()
+    for file, image, result in results:
+        path = new_path(out, file, taken)
+        path = path.with_name(f"{path.name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trained.task.draw(Image.fromarray(image), result).save(path)
+        yield file, image, result
+
+
+def _print(results: Iterable[tuple[str, Result]], form: str, max_entries: int) -> None:
+    if form == "json":
+        rows = [{"file": file, **result.to_json(max_entries)} for file, result in results]
+        print(json.dumps(rows, indent=1))
+        return
+    writer = None
+    for file, result in results:
+        if form == "text":
+            print(f"{file}\n{result.to_text(max_entries)}")
+            continue
+        for row in result.to_rows(max_entries):
+            if writer is None:
+                writer = csv.DictWriter(sys.stdout, ["file", *row], lineterminator="\n")
+                writer.writeheader()
+            writer.writerow({"file": file, **row})

@@ -1,0 +1,22 @@
+"""Datasets: a table of names, and the sources of their records.
+
+Importing it imports no dataset library: TFDS and scikit-learn are imported when a dataset that
+needs them is loaded.
+"""
+
+from cluenet_jax.data.datasets.info import Dataset, DatasetInfo
+from cluenet_jax.data.datasets.registry import (
+    DATASETS,
+    list_datasets,
+    load_dataset,
+    normalization,
+)
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetInfo",
+    "list_datasets",
+    "load_dataset",
+    "normalization",
+]

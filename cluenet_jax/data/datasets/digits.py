@@ -1,0 +1,113 @@
+"""The 1,797 scanned digits that come with scikit-learn, in memory; no download.
+
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits,
+UCI Machine Learning Repository, 1998 (its test part).
+"""
+
+import dataclasses
+import hashlib
+import io
+
+import numpy as np
+from PIL import Image
+
+from cluenet_jax.data.records import Record
+from cluenet_jax.errors import DatasetError
+
+CLASS_NAMES = tuple("0123456789")
+SIDE = 32
+EVAL_SIZE = 360
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySource:
+    """Records in memory."""
+
+    records: tuple[Record, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.records[index]
+
+
+def open_digits(
+    data_dir: str = "", train_split: str = "", eval_split: str = ""
+) -> tuple[tuple[str, ...], MemorySource, MemorySource]:
+    """8x8 gray scans enlarged to 32x32 RGB; 1,437 train and 360 test, stratified.
+
+    Args:
+      data_dir: Not used.
+      train_split, eval_split: TFDS split expressions; "train" and "test" if empty.
+
+    Returns:
+      The class names, the training and the eval source.
+
+    Raises:
+      DatasetError: There is no such split.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    train, test = train_test_split(
+        np.arange(len(digits.target)),
+        test_size=EVAL_SIZE,
+        stratify=digits.target,
+        random_state=0,
+    )
+    splits = {"train": _shuffled("train", train), "test": _shuffled("test", test)}
+
+    def open_split(split: str) -> MemorySource:
+        indices = _select(splits, split)
+        return MemorySource(
+            tuple(
+                {
+                    "image": _encode(digits.images[index]),
+                    "label": int(digits.target[index]),
+                    "name": f"digits {split}[{number}]",
+                }
+                for number, index in enumerate(indices)
+            )
+        )
+
+    return CLASS_NAMES, open_split(train_split or "train"), open_split(eval_split or "test")
+
+
+def _shuffled(split: str, indices: np.ndarray) -> list[int]:
+    """The order that TFDS gives the examples of a split, which published runs were trained in."""
+    return sorted(
+        indices.tolist(), key=lambda index: hashlib.md5(f"{split}{index}".encode()).digest()
+    )
+
+
+def _encode(scan: np.ndarray) -> bytes:
+    # Values are 0 .. 16.
+    gray = Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8))
+    file = io.BytesIO()
+    gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+def _select(splits: dict[str, list[int]], split: str) -> list[int]:
+    """The indices of a TFDS split expression."""
+    if split in splits:
+        return splits[split]
+    import tensorflow_datasets as tfds
+
+    infos = {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[len(indices)], num_bytes=0)
+        for name, indices in splits.items()
+    }
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+    except (ValueError, KeyError) as error:
+        raise DatasetError(
+            f"digits has no split {split!r}; it has {', '.join(splits)}, and parts such as "
+            f"'train[:10%]'. ({error})"
+        ) from error
+    indices = [i for part in parts for i in splits[part.splitname][part.from_ : part.to]]
+    if not indices:
+        raise DatasetError(f"The split {split!r} of digits is empty.")
+    return indices

@@ -1,0 +1,122 @@
+"""The table of datasets, and the only lookup of a dataset by its name."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+from cluenet_jax.data.datasets.digits import open_digits
+from cluenet_jax.data.datasets.image_folder import open_image_folder
+from cluenet_jax.data.datasets.info import Dataset, DatasetInfo
+from cluenet_jax.data.datasets.tfds import TfdsDataset
+from cluenet_jax.data.records import Source
+from cluenet_jax.errors import DatasetError
+
+Rgb = tuple[float, float, float]
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+_CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_CIFAR_HELP = "Without internet, put {} from https://www.cs.toronto.edu/~kriz/cifar.html there."
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    Attributes:
+      open: Function of (data_dir, train_split, eval_split) that gives the class names, the
+        training and the eval source.
+      normalization: Mean and standard deviation of RGB.
+    """
+
+    open: Callable[[str, str, str], tuple[tuple[str, ...], Source, Source]]
+    normalization: tuple[Rgb, Rgb] = _IMAGENET
+
+
+DATASETS = {
+    "digits": Entry(open_digits, _HALF),
+    "cifar10": Entry(
+        TfdsDataset(
+            "cluenet_cifar10", module="cifar", help=_CIFAR_HELP.format("cifar-10-binary.tar.gz")
+        ).open,
+        _CIFAR10,
+    ),
+    "cifar100": Entry(
+        TfdsDataset(
+            "cluenet_cifar100", module="cifar", help=_CIFAR_HELP.format("cifar-100-binary.tar.gz")
+        ).open,
+        _CIFAR100,
+    ),
+    "mini_imagenet": Entry(
+        TfdsDataset(
+            "cluenet_mini_imagenet",
+            module="mini_imagenet",
+            folder="mini_imagenet",
+            manual=("train.csv", "val.csv", "test.csv", "images"),
+            help="Put there a folder mini_imagenet with the three few-shot lists train.csv, "
+            "val.csv, test.csv and the images in images/.",
+        ).open
+    ),
+    "ip102": Entry(
+        TfdsDataset(
+            "cluenet_ip102",
+            module="ip102",
+            folder="ip102_v1.1",
+            manual=("train.txt", "val.txt", "test.txt", "classes.txt", "images"),
+            help="Put there the folder ip102_v1.1 of https://github.com/xpwu95/IP102 with images/, "
+            "train.txt, val.txt, test.txt, and its classes.txt.",
+        ).open
+    ),
+    "food101": Entry(TfdsDataset("food101", eval_split="validation").open),
+    "caltech_birds2011": Entry(TfdsDataset("caltech_birds2011").open),
+    "imagenet2012": Entry(
+        TfdsDataset(
+            "imagenet2012",
+            eval_split="validation",
+            manual=("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
+            help="Put there the two archives of https://image-net.org/download-images.php.",
+        ).open
+    ),
+    "image_folder": Entry(open_image_folder),
+}
+
+
+def list_datasets() -> list[str]:
+    """Names that `load_dataset` takes."""
+    return [*DATASETS]
+
+
+def normalization(name: str) -> tuple[Rgb, Rgb]:
+    """Mean and standard deviation of RGB, in 0 .. 1, that a dataset is normalized with."""
+    return _entry(name).normalization
+
+
+def load_dataset(
+    name: str, data_dir: str = "", train_split: str = "", eval_split: str = ""
+) -> Dataset:
+    """Opens a dataset, preparing it first where that has not been done.
+
+    Args:
+      name: One of `list_datasets()`.
+      data_dir: TFDS's data directory ("" for `~/tensorflow_datasets` or
+        `TFDS_DATA_DIR`), or the root of an image folder.
+      train_split, eval_split: TFDS split expressions such as "train[:10%]", or
+        names of folders of an image folder; "" for the dataset's own.
+
+    Raises:
+      DatasetError: The name is unknown, or the data is missing: the message
+        gives the command or folder that would provide it.
+    """
+    entry = _entry(name)
+    class_names, train, evaluation = entry.open(data_dir, train_split, eval_split)
+    return Dataset(DatasetInfo(name, class_names, *entry.normalization), train, evaluation)
+
+
+def _entry(name: str) -> Entry:
+    if name not in DATASETS:
+        close = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise DatasetError(
+            f"Unknown dataset {name!r}.{hint} Datasets: {', '.join(list_datasets())}."
+        )
+    return DATASETS[name]

@@ -1,0 +1,47 @@
+"""Image files in folders: listing and reading."""
+
+import os
+import pathlib
+
+from PIL import Image
+
+from cluenet_jax.data.decode import FORMATS
+from cluenet_jax.errors import DatasetError, ImageError
+
+
+def list_images(folder: str | pathlib.Path) -> list[str]:
+    """All image files in a folder and its subfolders, by their endings, sorted."""
+    extensions = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, name in extensions if name in FORMATS}
+    images = []
+    # A link to a folder is not entered: a loop would list its images many times.
+    for parent, _, names in os.walk(folder):
+        paths = [os.path.join(parent, name) for name in names]
+        images += [path for path in paths if os.path.splitext(path)[1].lower() in suffixes]
+    return sorted(images)
+
+
+def read_image_file(path: str | pathlib.Path) -> bytes:
+    """The bytes of an image file, still encoded.
+
+    Raises:
+      ImageError: Names the file, and why it cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def listed_image(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The path of an image that a dataset's list names; a list cannot name a file elsewhere.
+
+    Raises:
+      DatasetError: The image is missing or its name leaves the folder.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DatasetError(f"{name!r} is listed, but is not inside {folder}.")
+    if not path.is_file():
+        raise DatasetError(f"{path} is listed, but missing.")
+    return path

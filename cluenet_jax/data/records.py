@@ -1,0 +1,29 @@
+"""Keys, shapes and types of records, examples and batches.
+
+Record: what a source gives, still encoded. `image` (bytes of a file of any format that
+`decode_image` reads), `name` (str, for messages), and the truth, such as `label` (int).
+
+Example: what a task makes of a record. Arrays of shapes and types that are the same for all
+records of a split, such as `image` uint8 `[S, S, 3]` and `label` int32 `[]`.
+
+Batch: examples stacked along a new leading axis B, and `valid` bool `[B]`: False for the examples
+that only fill up the last batch of an evaluation.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+Record = dict[str, Any]
+Example = dict[str, np.ndarray]
+Batch = dict[str, np.ndarray]
+
+
+class Source(Protocol):
+    """Random access to the records of one split; worker processes receive a pickled copy."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record:
+        """Raises a `UserError` that names the record if it cannot be read."""
+        ...

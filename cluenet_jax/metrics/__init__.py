@@ -1,0 +1,1 @@
+"""Metrics on the host, streamed: NumPy in, numbers out."""

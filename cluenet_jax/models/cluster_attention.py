@@ -1,0 +1,169 @@
+"""Cluster attention (GFC): pixels are grouped around a few centers and read from their own.
+
+    K = W_k x, V = W_v x                          split into heads
+    K0, V0 = adaptive average pools of K and V    M = rows * columns centers per head
+    A = softmax over pixels of cos(K0, K) / t     GSFA, t = exp(max(alpha, log t_min))
+    C = A V
+    g = sigmoid(w2 . GELU(W1 [C ; V0] + b1) + b2) gated fusion, weights per head
+    C = (1 - g) C + g V0
+    Q = W_q (all heads of C side by side)         HSFD, where no assignment is given
+    s = sigmoid(b + a cos(Q, K))
+    index, weight = argmax, max of s over the centers
+    out = W_o (weight * C[index])                 heads side by side
+
+Source: CLUENet (AAAI 2026, arXiv 2512.06345).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cluenet_jax import ops
+from cluenet_jax.models.layers import conv1x1, linear
+
+DISPATCHES = ("hard", "soft")
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionConfig:
+    """The cluster attention of one stage.
+
+    Attributes:
+      num_heads, head_dim: Number and width of the heads; the width is even.
+      center_grid: Rows and columns of the centers.
+      min_temperature: Lower bound of the aggregation's temperature.
+      gate: Whether centers are fused with their neighborhood.
+      learn_temperature: Whether alpha is a parameter or stays log 2.13.
+      dispatch: "hard", each pixel takes from its best center; "soft" (ablation), from all
+        centers by their scores.
+      dtype: Type of the matrix products.
+    """
+
+    num_heads: int
+    head_dim: int
+    center_grid: tuple[int, int]
+    min_temperature: float
+    gate: bool
+    learn_temperature: bool
+    dispatch: str
+    dtype: jnp.dtype
+
+    def __post_init__(self):
+        if self.dispatch not in DISPATCHES:
+            raise ValueError(f"dispatch={self.dispatch!r} is not one of {', '.join(DISPATCHES)}.")
+        if self.head_dim < 2 or self.head_dim % 2:
+            raise ValueError(f"head_dim={self.head_dim} must be even: the gate halves it.")
+        if self.num_heads < 1:
+            raise ValueError(f"num_heads={self.num_heads} must be at least 1.")
+        if len(self.center_grid) != 2 or min(self.center_grid) < 1:
+            raise ValueError(f"center_grid={self.center_grid} must be two numbers of at least 1.")
+        if not 0 < self.min_temperature < float("inf"):
+            raise ValueError(f"min_temperature={self.min_temperature} must be above 0 and finite.")
+
+
+def _gate_init(fan_in: int):
+    """Uniform He with a = sqrt(5): within 1 / sqrt(fan_in).
+
+    `fan_in` counts a gate's whole weight of one head, inputs times outputs, as
+    the published code's initializer does on its three-axis tensor.
+    """
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class GatedFusion(nn.Module):
+    """Mixture of each center and the average of its neighborhood, by a gate per center."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, centers: jax.Array, local: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Fuses `centers` and `local`, both `[B, G, M, D]`.
+
+        Returns:
+          The fused centers `[B, G, M, D]` and the gate `[B, G, M]` in 0 .. 1, the fraction
+          that each center took from its neighborhood.
+        """
+        heads, dim = centers.shape[1], centers.shape[3]
+        hidden = dim // 2
+        w1 = self.param("w1", _gate_init(hidden * 2 * dim), (heads, 2 * dim, hidden))
+        b1 = self.param("b1", nn.initializers.zeros, (heads, hidden))
+        w2 = self.param("w2", _gate_init(hidden), (heads, hidden))
+        b2 = self.param("b2", nn.initializers.zeros, (heads,))
+        w1, b1, w2, b2 = (p.astype(self.dtype) for p in (w1, b1, w2, b2))
+        both = jnp.concatenate([centers, local], axis=-1)
+        features = ops.gelu(jnp.einsum("bgmi,gio->bgmo", both, w1) + b1[:, None])
+        gate = jax.nn.sigmoid(jnp.einsum("bgmo,go->bgm", features, w2) + b2[:, None])
+        return centers + gate[..., None] * (local - centers), gate
+
+
+class ClusterAttention(nn.Module):
+    """Cluster attention over one image grid, see the module's first lines."""
+
+    config: AttentionConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, assignment: tuple | None = None) -> tuple:
+        """Groups the pixels and gives each one its center's features.
+
+        Args:
+          x: `[B, H, W, C]`.
+          assignment: What an earlier block of the stage returned, to be used again; None
+            computes it here.
+
+        Returns:
+          `[B, H, W, C]`; the assignment, `(index, weight)` of `[B, G, N]` each (hard) or
+          `(scores,)` of `[B, G, M, N]` (soft); the gate `[B, G, M]`, or None.
+        """
+        batch, height, width, channels = x.shape
+        config = self.config
+        inner = config.num_heads * config.head_dim
+        key = conv1x1(inner, "key", config.dtype)(x)
+        value = conv1x1(inner, "value", config.dtype)(x)
+        key_centers, value_centers = (
+            self._split(ops.adaptive_avg_pool(m, config.center_grid)) for m in (key, value)
+        )
+        key, value = self._split(key), self._split(value)
+
+        with jax.named_scope("aggregation"):
+            similarity = ops.cosine_similarity(key_centers, key)
+            weights = ops.aggregation_weights(similarity, self._temperature())
+            centers = ops.aggregate(weights, value)
+        gate = None
+        if config.gate:
+            centers, gate = GatedFusion(config.dtype, name="gate")(centers, value_centers)
+
+        hard = config.dispatch == "hard"
+        if assignment is None:
+            scores = self._scores(centers, key)
+            assignment = ops.hard_assign(scores) if hard else (scores,)
+        out = (ops.dispatch if hard else ops.soft_dispatch)(*assignment, centers)
+        out = out.transpose(0, 2, 1, 3).reshape(batch, height, width, inner)
+        return conv1x1(channels, "out", config.dtype)(out), assignment, gate
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        """`[B, h, w, G*D]` to `[B, G, h*w, D]`."""
+        split = x.reshape(x.shape[0], -1, self.config.num_heads, self.config.head_dim)
+        return split.transpose(0, 2, 1, 3)
+
+    def _temperature(self) -> jax.Array:
+        alpha = np.log(2.13)
+        if self.config.learn_temperature:
+            alpha = self.param("alpha", nn.initializers.constant(alpha), ())
+        return jnp.exp(jnp.maximum(alpha, np.log(self.config.min_temperature)))
+
+    def _scores(self, centers: jax.Array, key: jax.Array) -> jax.Array:
+        """`[B, G, M, N]` float32 in 0 .. 1, how well each pixel fits each center."""
+        batch, heads, num_centers, dim = centers.shape
+        scale = self.param("scale", nn.initializers.ones, ())
+        shift = self.param("shift", nn.initializers.zeros, ())
+        side_by_side = centers.transpose(0, 2, 1, 3).reshape(batch, num_centers, heads * dim)
+        query = self._split(linear(heads * dim, "query", self.config.dtype)(side_by_side))
+        return jax.nn.sigmoid(shift + scale * ops.cosine_similarity(query, key))

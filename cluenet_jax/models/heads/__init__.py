@@ -1,0 +1,44 @@
+"""Heads: from the levels of a backbone to a task's output; one dict of all."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from cluenet_jax.models.heads import linear
+from cluenet_jax.models.torch_names import Entry
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadKind:
+    """A kind of head.
+
+    Attributes:
+      module: Its Flax module; the first field is the number of outputs.
+      torch_names: From a head to the names of its arrays in published checkpoints.
+      torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
+      pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
+    """
+
+    module: type[nn.Module]
+    torch_names: Callable[[Any], Iterator[Entry]]
+    torch_prefix: str
+    pyramid: bool
+
+
+HEADS: Mapping[str, HeadKind] = {
+    "linear": HeadKind(linear.LinearHead, linear.torch_names, torch_prefix="", pyramid=False),
+}
+
+
+def kind_of(head: nn.Module) -> HeadKind:
+    """The kind of a head.
+
+    Raises:
+      ValueError: It is none of `HEADS`.
+    """
+    for kind in HEADS.values():
+        if type(head) is kind.module:
+            return kind
+    raise ValueError(f"{type(head).__name__} is not one of the heads {', '.join(HEADS)}.")

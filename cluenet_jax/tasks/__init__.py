@@ -1,0 +1,14 @@
+"""Tasks: one file per task, one dict of all."""
+
+import ml_collections
+
+from cluenet_jax.data import DatasetInfo
+from cluenet_jax.tasks.base import Task
+from cluenet_jax.tasks.classification import Classification
+
+TASKS: dict[str, type[Task]] = {Classification.name: Classification}
+
+
+def create_task(config: ml_collections.ConfigDict, info: DatasetInfo) -> Task:
+    """The task that `config.task` names, for a dataset."""
+    return TASKS[config.task].create(config, info)

@@ -1,0 +1,179 @@
+"""What a task is: everything that training, evaluation and the tools ask of one.
+
+A task is one frozen dataclass. `train`, `checkpoints`, `data.loader` and `cli` know this
+protocol alone, so a new task is a new file here and a line in `cluenet_jax.tasks.TASKS`. What
+has a body here is a default that a task may keep.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import jax
+import ml_collections
+import numpy as np
+from flax import linen as nn
+from PIL import Image
+
+from cluenet_jax.data import DatasetInfo, Preprocessing
+from cluenet_jax.data.records import Example, Record
+from cluenet_jax.errors import UserError
+
+# Examples stacked: fixed shapes, leading axis B; always "valid", bool [B].
+Batch = dict[str, jax.Array]
+# Name -> (sum, count): exact over devices, parts of a batch and steps.
+Means = dict[str, tuple[jax.Array, jax.Array]]
+# What a model says of a batch: arrays with leading axis B.
+Predictions = dict[str, jax.Array]
+# The model bound to its variables, random streams and mode: images `[B, H, W, 3]` to the
+# head's output.
+Apply = Callable[..., Any]
+
+
+class Result(Protocol):
+    """What a model says of one image, for people and programs."""
+
+    def entries(self) -> list[tuple[str, float]]:
+        """Names with scores in 0 .. 1, best first."""
+        ...
+
+    def to_json(self, max_entries: int) -> dict[str, Any]:
+        """Plain numbers, lists and dicts."""
+        return {"scores": {name: round(score, 6) for name, score in self.entries()[:max_entries]}}
+
+    def to_rows(self, max_entries: int) -> list[dict[str, Any]]:
+        """Rows of a table, all with the same columns."""
+        entries = self.entries()[:max_entries]
+        return [{"name": name, "score": round(score, 6)} for name, score in entries]
+
+    def to_text(self, max_entries: int) -> str:
+        """Lines for people, without the image's name."""
+        entries = self.entries()[:max_entries]
+        return "\n".join(f"  {score:7.2%}  {name}" for name, score in entries)
+
+
+class Evaluator(Protocol):
+    """Metrics of a whole set, streamed: it keeps numbers, never outputs on devices."""
+
+    def add(self, predictions: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> None:
+        """Counts the valid examples of a batch."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """The metrics of all that was added, among them the task's `best_metric`."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """The metrics and their details as plain numbers, lists and dicts."""
+        return dict(self.compute())
+
+    def to_text(self) -> str:
+        """The metrics and their details as a table for people."""
+        return "   ".join(f"{name} {value:.4g}" for name, value in self.compute().items())
+
+
+class Task(Protocol):
+    """A task.
+
+    Attributes:
+      name: As in `cluenet_jax.tasks.TASKS`; the name of the task's own config section.
+      best_metric: The metric, higher is better, by which the best checkpoint is chosen.
+      train_metrics: The names in the `Means` that `loss` returns, "loss" among them.
+      target_names: Names of the targets of `score`, by number.
+      preprocessing: How images are prepared for evaluation, prediction and export.
+    """
+
+    name: ClassVar[str]
+    best_metric: ClassVar[str]
+    train_metrics: ClassVar[tuple[str, ...]]
+    target_names: tuple[str, ...] = ()
+    preprocessing: Preprocessing
+
+    @staticmethod
+    def default_config() -> dict[str, Any]:
+        """The sections `augment` and, under the task's name, the task's own, with defaults."""
+        ...
+
+    @staticmethod
+    def check_config(config: ml_collections.ConfigDict) -> None:
+        """Raises a UserError for a value in one of these sections that cannot be meant."""
+
+    @staticmethod
+    def create(config: ml_collections.ConfigDict, info: DatasetInfo) -> "Task":
+        """The task of a checked configuration and a dataset."""
+        ...
+
+    @staticmethod
+    def info_of_weights(
+        weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
+    ) -> DatasetInfo:
+        """The dataset that a PyTorch state dict was trained on, as far as its tensors say.
+
+        Raises:
+          UserError: They are not of this task, or are not as many as `names`.
+        """
+        raise UserError("hold weights of a task whose weights cannot be converted.")
+
+    def build_model(self) -> nn.Module:
+        """The model; its parameters are `{"backbone": ..., "head": ...}`."""
+        ...
+
+    # On the host, in the loader's workers: a record becomes an example of fixed shapes.
+
+    def train_example(self, record: Record, rng: np.random.Generator) -> Example:
+        """A record, decoded and augmented at random; by default as in evaluation."""
+        return self.eval_example(record)
+
+    def eval_example(self, record: Record) -> Example:
+        """A record, decoded and prepared for evaluation."""
+        ...
+
+    # On the devices, pure functions.
+
+    def augment(self, key: jax.Array, batch: Batch) -> Batch:
+        """A training batch, augmented and normalized; by default normalized alone."""
+        return {**batch, "image": self.preprocessing.normalize(batch["image"])}
+
+    def loss(self, apply: Apply, batch: Batch) -> tuple[jax.Array, Means]:
+        """The loss of an augmented batch, a scalar, and the means of `train_metrics`."""
+        ...
+
+    def predict(self, apply: Apply, batch: Batch) -> Predictions:
+        """What the model says of a batch of uint8 images, and what the evaluator needs."""
+        ...
+
+    def score(self, apply: Apply, images: jax.Array, targets: jax.Array) -> jax.Array:
+        """`[B]` in 0 .. 1, how sure the model is of each image's target.
+
+        What importance and deletion curves measure. Images are normalized, `[B, H, W, 3]`.
+        """
+        ...
+
+    def best_targets(self, apply: Apply, images: jax.Array) -> jax.Array:
+        """int32 `[B]`, the target of each normalized image that the model is surest of."""
+        ...
+
+    # On the host: numbers and images for people.
+
+    def evaluator(self) -> Evaluator:
+        """An empty evaluator."""
+        ...
+
+    def to_results(self, predictions: Mapping[str, np.ndarray]) -> list[Result]:
+        """One result for each image of a batch of predictions."""
+        ...
+
+    def draw(self, image: Image.Image, result: Result) -> Image.Image:
+        """A copy of an image, as the model saw it, with the result drawn on it."""
+        ...
+
+    def target_of_path(self, path: str) -> str | None:
+        """The true target that the path of an image names, or None."""
+        return None
+
+    def target_of_record(self, record: Record) -> str | None:
+        """The true target of a record, or None."""
+        return None
+
+    def outputs(self, head_output: Any) -> dict[str, jax.Array]:
+        """The arrays of an exported program, by name, of the head's output."""
+        return {"output": head_output}

@@ -1,0 +1,35 @@
+"""The table of datasets: lookups, suggestions, and what importing it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cluenet_jax.data import list_datasets, load_dataset, normalization
+from cluenet_jax.errors import DatasetError
+
+
+@pytest.mark.parametrize("look_up", [load_dataset, normalization])
+def test_unknown_datasets_get_a_suggestion(look_up):
+    with pytest.raises(DatasetError, match="Did you mean 'cifar100'"):
+        look_up("cifar-100")
+
+
+def test_datasets_are_listed():
+    assert list_datasets()[:2] == ["digits", "cifar10"]
+    assert "image_folder" in list_datasets()
+
+
+def test_normalization():
+    for name in list_datasets():
+        mean, std = normalization(name)
+        assert len(mean) == len(std) == 3 and all(0 < value < 1 for value in (*mean, *std))
+    assert normalization("digits") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert normalization("image_folder") == normalization("imagenet2012")
+
+
+def test_importing_the_table_imports_no_dataset_library():
+    heavy = "tensorflow tensorflow_datasets sklearn grain orbax".split()
+    code = f"import sys, cluenet_jax.data; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run

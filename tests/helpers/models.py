@@ -1,0 +1,43 @@
+"""Small models with random variables."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import cluenet_jax
+
+_CLUENET = dict(dims=(8, 8, 16, 16), depths=(1, 2, 1, 1), num_heads=(1, 1, 2, 2), head_dim=8)
+_CLUSTR = dict(dims=(8, 8, 16, 16), depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4))
+
+
+def tiny_cluenet(num_classes: int = 3, **options):
+    return cluenet_jax.create_model("cluenet_nano", num_classes, **{**_CLUENET, **options})
+
+
+def tiny_clustr(num_classes: int = 3, **options):
+    return cluenet_jax.create_model("clustr_nano", num_classes, **{**_CLUSTR, **options})
+
+
+def random_images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def random_variables(model, images):
+    """Random weights of the right shapes, without compiling the model's own `init`."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda s: jnp.asarray(0.3 * rng.standard_normal(s.shape, np.float32)), shapes
+    )
+
+
+@functools.cache
+def _compiled(model, **options):
+    return jax.jit(lambda v, x, rngs: model.apply(v, x, rngs=rngs, **options))
+
+
+def run(model, variables, images, rngs=None, **options):
+    """`model.apply`, compiled once for each model and its options."""
+    return _compiled(model, **options)(variables, images, rngs)

@@ -1,0 +1,91 @@
+"""Whole runs of `main.py`, in processes of their own."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+from tests.helpers.compilation import xla_flags
+from tests.helpers.images import image_folder
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+STEPS = 20
+# Metrics that differ between equal runs.
+SPEEDS = ("step/images_per_s", "step/input_wait")
+
+
+class Runner:
+    """Starts `main.py` on a small image folder; compiled programs are kept for the next one."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.data = image_folder(folder / "images", train=20, test=7, side=16)
+
+    def start(self, workdir: str, *flags: str, devices: int = 1) -> subprocess.Popen:
+        command = [
+            sys.executable,
+            "main.py",
+            "--config=configs/image_folder.py:16",
+            f"--config.data.dir={self.data}",
+            "--config.model.backbone=cluenet_nano",
+            "--config.optim.batch_size=8",
+            "--config.optim.peak_lr=2e-3",
+            "--config.optim.epochs=4",
+            "--config.optim.warmup_epochs=1",
+            "--config.eval.batch_size=8",
+            "--config.checkpoint.every=0.4",
+            "--config.eval.every=2",
+            "--config.train.log_every=1",
+            f"--workdir={self.folder / workdir}",
+            *flags,
+        ]
+        environment = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": xla_flags(devices),
+            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def start_many(self, count: int, workdir: str, *flags: str) -> list[subprocess.Popen]:
+        """The processes of a run over `count` hosts, one device each."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        hosts = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", *flags]
+        return [self.start(workdir, *hosts, f"--process_id={i}") for i in range(count)]
+
+    def wait_for_step(self, workdir: str, processes: list[subprocess.Popen], step: int) -> None:
+        metrics = self.folder / workdir / "metrics.jsonl"
+        deadline = time.monotonic() + 300
+        while not metrics.exists() or f'"step": {step}' not in metrics.read_text():
+            for process in processes:
+                assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def run(self, workdir: str, *flags: str, devices: int = 1, code: int = 0) -> str:
+        process = self.start(workdir, *flags, devices=devices)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, output
+        return output
+
+    def records(self, workdir: str) -> list[dict]:
+        return records_of(self.folder / workdir)
+
+
+def records_of(workdir) -> list[dict]:
+    """What equal runs record alike, of a folder on a disk or in a bucket."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in SPEEDS} for line in lines]

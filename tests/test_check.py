@@ -1,0 +1,238 @@
+"""Every setting with what it takes: what cannot be meant is refused, by its name."""
+
+import math
+import re
+
+import pytest
+
+from cluenet_jax.check import check_config
+from cluenet_jax.config import config_from_dict, default_config
+from cluenet_jax.errors import UserError
+from tests.helpers.settings import flat_keys
+
+NAN, INF = math.nan, math.inf
+# Values that are tried on every setting, whatever it takes.
+NASTY = [
+    NAN, INF, -INF, -1, -0.5, -7, 0, 0.0, 1e30, True, False, None, "", "no such thing", (), (NAN,),
+    (NAN, NAN), (0.5, NAN), (-1.0, 1.0), (1.0, 0.5), (0.1, 0.2, 0.3), (INF, INF), ("a", "b"),
+    (NAN,) * 4, (-1, 1, 1, 1), (1, 1, 1, 1, 1), (0.0, 0.0), [], {}, 3.5, "nan",
+]  # fmt: skip
+
+
+def is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def whole(least, most=INF):
+    return lambda v: is_number(v) and isinstance(v, int) and least <= v <= most
+
+
+def between(low, high=INF, open_low=False, open_high=False):
+    return lambda v: (
+        is_number(v)
+        and (v > low if open_low else v >= low)
+        and (v < high if open_high else v <= high)
+    )
+
+
+def switch(value):
+    return isinstance(value, bool)
+
+
+def text(value):
+    return isinstance(value, str)
+
+
+def names(*known):
+    return lambda v: v in known
+
+
+def tuple_of(count, element):
+    return lambda v: isinstance(v, tuple | list) and len(v) == count and all(map(element, v))
+
+
+def ordered(element):
+    pair = tuple_of(2, element)
+    return lambda v: pair(v) and v[0] <= v[1]
+
+
+def or_none(takes):
+    return lambda v: v is None or takes(v)
+
+
+FILTERS = names("nearest", "bilinear", "bicubic", "lanczos")
+FOUR = tuple_of(4, whole(1))
+# What every setting takes; values that pass here may still be refused in company.
+TAKES = {
+    "seed": whole(0, 2**32 - 1),
+    "task": names("classification"),
+    "init.checkpoint": text,
+    "init.backbone": text,
+    "model.backbone": names(),
+    "model.head": names("linear"),
+    "model.dtype": names("float32", "bfloat16"),
+    "model.drop_path": or_none(between(0, 1, open_high=True)),
+    "model.remat": names("none", "dots", "blocks"),
+    "model.cluenet.dims": or_none(FOUR),
+    "model.cluenet.depths": or_none(FOUR),
+    "model.cluenet.num_heads": or_none(FOUR),
+    "model.cluenet.head_dim": or_none(lambda v: whole(2)(v) and v % 2 == 0),
+    "model.cluenet.center_grid": or_none(tuple_of(2, whole(1))),
+    "model.cluenet.mlp_ratios": or_none(FOUR),
+    "model.cluenet.patch": or_none(tuple_of(3, whole(0))),
+    "model.cluenet.min_temperature": or_none(between(0, open_low=True)),
+    "model.cluenet.norm_after_pooling": or_none(switch),
+    "model.cluenet.pooling": or_none(names("icp", "fec", "shared")),
+    "model.cluenet.gate": or_none(switch),
+    "model.cluenet.share_assignment": or_none(switch),
+    "model.cluenet.learn_temperature": or_none(switch),
+    "model.cluenet.dispatch": or_none(names("hard", "soft")),
+    # The backbone is a CLUENet, which has no options of a ClusTR.
+    **{
+        f"model.clustr.{name}": or_none(lambda v: False)
+        for name in (
+            "dims", "depths", "num_heads", "mlp_ratios", "sr_ratios", "patch",
+            "cluster_scales", "num_neighbors",
+        )
+    },
+    "data.name": names(),
+    "data.dir": text,
+    "data.train_split": text,
+    "data.eval_split": text,
+    "data.image_size": whole(1),
+    "data.num_workers": whole(-1),
+    "data.num_repeats": whole(1),
+    "data.cache": switch,
+    "data.max_corrupt_fraction": between(0, 1, open_high=True),
+    "augment.crop_padding": whole(0),
+    "augment.horizontal_flip": switch,
+    "augment.erase_prob": between(0, 1),
+    "augment.erase_area": ordered(between(0, 1, open_low=True)),
+    "augment.erase_aspect": ordered(between(0, open_low=True)),
+    "augment.erase_mode": names("zeros", "noise"),
+    "augment.mixup": between(0),
+    "augment.cutmix": between(0),
+    "augment.crop_area": ordered(between(0, 1)),
+    "augment.crop_interpolation": FILTERS,
+    "augment.color_jitter": tuple_of(4, between(0)),
+    "augment.rand_augment": tuple_of(2, between(0, 10)),
+    "classification.label_smoothing": between(0, 1, open_high=True),
+    "train.max_steps": whole(0),
+    "train.log_every": whole(1),
+    "train.shard_params": switch,
+    "train.max_consecutive_skips": whole(1),
+    "optim.batch_size": whole(1),
+    "optim.grad_accum_steps": whole(1),
+    "optim.peak_lr": between(0),
+    "optim.weight_decay": between(0),
+    "optim.decay_norm_and_bias": switch,
+    "optim.epochs": between(5.0),
+    "optim.warmup_epochs": between(0, 100),
+    "optim.warmup_lr": between(0),
+    "optim.min_lr": between(0),
+    "optim.cooldown_epochs": between(0),
+    "optim.lr_update": names("epoch", "step"),
+    "optim.clip_norm": between(0),
+    "optim.ema_decay": between(0, 1, open_high=True),
+    "optim.freeze_backbone": switch,
+    "optim.head_lr_scale": between(0, open_low=True),
+    "optim.max_loss": between(0, open_low=True),
+    "eval.every": between(0, open_low=True),
+    "eval.batch_size": whole(1),
+    "eval.resize": lambda v: whole(0)(v) and (v == 0 or v >= 32),
+    "eval.interpolation": FILTERS,
+    "checkpoint.every": between(0, open_low=True),
+    "checkpoint.keep_latest": whole(1),
+    "checkpoint.keep_best": whole(0),
+}  # fmt: skip
+
+
+def test_the_table_has_every_setting():
+    assert sorted(flat_keys(default_config())) == sorted(TAKES)
+
+
+@pytest.mark.parametrize("key", TAKES)
+def test_what_cannot_be_meant_is_refused_by_its_name(key):
+    for value in NASTY:
+        config = default_config()
+        section = config
+        *sections, name = key.split(".")
+        for part in sections:
+            section = section[part]
+        try:
+            section[name] = value
+        except TypeError:
+            assert not TAKES[key](value), f"{key} does not take {value!r}"
+            continue
+        if TAKES[key](section[name]):
+            check_config(config, device_count=1)
+            continue
+        with pytest.raises(UserError) as error:
+            check_config(config, device_count=1)
+        message = str(error.value)
+        assert message.startswith(f"config.{sections[0] if sections else key}"), message
+        assert re.search(rf"\b{name}\b", message), message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.backbone", "cluenet_tiney", "Did you mean 'cluenet_tiny'"),
+        ("model.cluenet.pooling", "max", "icp, fec, shared"),
+        ("model.clustr.num_neighbors", 3, "the backbone is cluenet_nano"),
+        ("model.cluenet.dims", (8, 8, 8), "takes None or 4 values"),
+        ("seed", -1, "at least 0"),
+        ("data.name", "cifar", "takes one of digits, cifar10"),
+        ("eval.interpolation", "sinc", "nearest, bilinear, bicubic, lanczos"),
+        ("augment.erase_mode", "gray", "zeros, noise"),
+        ("augment.rand_augment", (), "takes 2 values"),
+        ("augment.crop_padding", -1, "at least 0"),
+        ("optim.batch_size", 129, "multiple of the 8 devices, for example 128"),
+        ("eval.batch_size", 4, "multiple of the 8 devices, for example 8"),
+        ("optim.warmup_epochs", 1e6, "at most optim.epochs=100"),
+        ("optim.grad_accum_steps", 3, "must divide into that many parts"),
+        ("optim.lr_update", "hour", "one of epoch, step"),
+        ("train.log_every", 0, "at least 1"),
+        ("eval.resize", 16, "at least data.image_size=32"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused(key, value, message):
+    config = default_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as error:
+        check_config(config, device_count=8)
+    assert f"config.{key.split('.')[0]}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("crop_area", (0.2, 1.0)),
+        ("color_jitter", (0.0, 0.0, 0.0, 0.1)),
+        ("rand_augment", (9.0, 0.0)),
+    ],
+)
+def test_what_is_augmented_on_the_host_cannot_be_cached(name, value):
+    config = default_config()
+    config.data.cache = True
+    check_config(config, 1)
+    config.augment[name] = value
+    with pytest.raises(UserError, match=f"cache=True: augment.{name} change"):
+        check_config(config, 1)
+
+
+def test_a_cache_is_in_one_process():
+    config = default_config()
+    config.data.update(dict(cache=True, num_workers=2))
+    with pytest.raises(UserError, match="num_workers=2 must be 0"):
+        check_config(config, 1)
+
+
+def test_a_configuration_survives_its_json():
+    config = default_config()
+    config.model.cluenet.dims = (8, 8, 16, 16)
+    values = config.to_dict()
+    values["model"]["cluenet"]["dims"] = [8, 8, 16, 16]
+    values["optim"]["of_another_version"] = 3
+    del values["eval"]["every"]
+    assert config_from_dict(values) == config
