@@ -10,11 +10,11 @@ Saving is asynchronous; a directory appears under its final name only when it is
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
@@ -95,13 +95,17 @@ class Checkpoints:
 
     def quarantine(self, step: int) -> epath.Path:
         """Moves a checkpoint that cannot be read out of the way; all processes call it."""
-        target = self._directory.parent / QUARANTINE / f"{step}_{time.time_ns()}"
+        folder, number = self._directory.parent / QUARANTINE, 1
         if jax.process_index() == 0:
-            target.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
             # In a bucket a folder is there when a file is.
-            (target.parent / "README").write_text("Checkpoints that cannot be read.\n")
-            (self._directory / str(step)).rename(target)
-        multihost_utils.sync_global_devices("checkpoint in quarantine")
+            (folder / "README").write_text("Checkpoints that cannot be read.\n")
+            while (folder / f"{step}_{number}").exists():
+                number += 1
+            (self._directory / str(step)).rename(folder / f"{step}_{number}")
+        # The other processes wait for it, and name the same folder.
+        number = multihost_utils.broadcast_one_to_all(np.int32(number))
+        target = folder / f"{step}_{int(number)}"
         self._inspector.forget(step)
         self._manager.reload()
         return target
@@ -155,8 +159,8 @@ class Checkpoints:
           CorruptCheckpointError, ValueError: Files or arrays are not those that were saved.
         """
         args = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-        restored = self._read(step, **args)
-        saved = self.metadata(step).checksums
+        restored = self._read(step, **{_METADATA: ocp.args.JsonRestore()}, **args)
+        saved = Metadata.from_json(restored[_METADATA]).checksums
         for name in like:
             if name in saved and saved[name] != checksum(restored[name]):
                 raise ValueError(f"the checksum of `{name}` at step {step} is wrong")
