@@ -125,32 +125,42 @@ class ClusterAttention(nn.Module):
         batch, height, width, channels = x.shape
         config = self.config
         inner = config.num_heads * config.head_dim
-        key = conv1x1(inner, "key", config.dtype)(x)
-        value = conv1x1(inner, "value", config.dtype)(x)
+        # Points in one axis from here on: TPUs would pad two of them.
+        points = x.reshape(batch, height * width, channels)
+        key = conv1x1(inner, "key", config.dtype)(points)
+        value = conv1x1(inner, "value", config.dtype)(points)
         key_centers, value_centers = (
-            self._split(ops.adaptive_avg_pool(m, config.center_grid)) for m in (key, value)
+            self._split(self._pool(m, height, width)) for m in (key, value)
         )
         key, value = self._split(key), self._split(value)
 
         with jax.named_scope("aggregation"):
-            similarity = ops.cosine_similarity(key_centers, key)
-            weights = ops.aggregation_weights(similarity, self._temperature())
-            centers = ops.aggregate(weights, value)
+            centers = ops.aggregate(key_centers, key, value, self._temperature())
         gate = None
         if config.gate:
             centers, gate = GatedFusion(config.dtype, name="gate")(centers, value_centers)
 
         hard = config.dispatch == "hard"
         if assignment is None:
-            scores = self._scores(centers, key)
-            assignment = ops.hard_assign(scores) if hard else (scores,)
-        out = (ops.dispatch if hard else ops.soft_dispatch)(*assignment, centers)
-        out = out.transpose(0, 2, 1, 3).reshape(batch, height, width, inner)
-        return conv1x1(channels, "out", config.dtype)(out), assignment, gate
+            with jax.named_scope("assignment"):
+                fit = self._query(centers), key, *self._score_parameters()
+                assignment = ops.best_fit(*fit) if hard else (ops.fit_scores(*fit),)
+        with jax.named_scope("dispatch"):
+            out = (ops.dispatch if hard else ops.soft_dispatch)(*assignment, centers)
+        out = conv1x1(channels, "out", config.dtype)(_side_by_side(out))
+        return out.reshape(x.shape), assignment, gate
+
+    def _pool(self, x: jax.Array, height: int, width: int) -> jax.Array:
+        """`[B, N, C]` to `[B, M, C]`, averages of the cells around each center."""
+        batch, _, channels = x.shape
+        pooled = ops.adaptive_avg_pool(
+            x.reshape(batch, height, width, channels), self.config.center_grid
+        )
+        return pooled.reshape(batch, -1, channels)
 
     def _split(self, x: jax.Array) -> jax.Array:
-        """`[B, h, w, G*D]` to `[B, G, h*w, D]`."""
-        split = x.reshape(x.shape[0], -1, self.config.num_heads, self.config.head_dim)
+        """`[B, N, G*D]` to `[B, G, N, D]`."""
+        split = x.reshape(*x.shape[:2], self.config.num_heads, self.config.head_dim)
         return split.transpose(0, 2, 1, 3)
 
     def _temperature(self) -> jax.Array:
@@ -159,11 +169,18 @@ class ClusterAttention(nn.Module):
             alpha = self.param("alpha", nn.initializers.constant(alpha), ())
         return jnp.exp(jnp.maximum(alpha, np.log(self.config.min_temperature)))
 
-    def _scores(self, centers: jax.Array, key: jax.Array) -> jax.Array:
-        """`[B, G, M, N]` float32 in 0 .. 1, how well each pixel fits each center."""
-        batch, heads, num_centers, dim = centers.shape
+    def _query(self, centers: jax.Array) -> jax.Array:
+        """`[B, G, M, D]`, of all heads of each center together."""
+        inner = self.config.num_heads * self.config.head_dim
+        return self._split(linear(inner, "query", self.config.dtype)(_side_by_side(centers)))
+
+    def _score_parameters(self) -> tuple[jax.Array, jax.Array]:
+        """a and b."""
         scale = self.param("scale", nn.initializers.ones, ())
-        shift = self.param("shift", nn.initializers.zeros, ())
-        side_by_side = centers.transpose(0, 2, 1, 3).reshape(batch, num_centers, heads * dim)
-        query = self._split(linear(heads * dim, "query", self.config.dtype)(side_by_side))
-        return jax.nn.sigmoid(shift + scale * ops.cosine_similarity(query, key))
+        return scale, self.param("shift", nn.initializers.zeros, ())
+
+
+def _side_by_side(x: jax.Array) -> jax.Array:
+    """`[B, G, N, D]` to `[B, N, G*D]`."""
+    batch, heads, points, dim = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, points, heads * dim)

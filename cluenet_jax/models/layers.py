@@ -63,7 +63,7 @@ class DepthwiseConv(nn.Module):
 
 
 class ConvMLP(nn.Module):
-    """Linear map, depthwise 3x3 convolution, GELU, linear map; `[B, H, W, C]` to the same.
+    """Linear map, depthwise 3x3 convolution, GELU, linear map; `[B, N, C]` to the same.
 
     Attributes:
       hidden: Width between the linear maps.
@@ -75,19 +75,21 @@ class ConvMLP(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        """`x` is `[B, N, C]`, the pixels of `grid` in row-major order."""
         hidden = linear(self.hidden, "expand", self.dtype)(x)
-        y = DepthwiseConv(self.dtype, name="depthwise")(hidden)
+        image = hidden.reshape(x.shape[0], *grid, self.hidden)
+        y = DepthwiseConv(self.dtype, name="depthwise")(image).reshape(hidden.shape)
         y = ops.gelu(hidden + y if self.residual else y)
         return linear(x.shape[-1], "project", self.dtype)(y)
 
 
 def drop_path(rate: float, train: bool) -> nn.Dropout:
-    """Stochastic depth: drops a branch `[B, H, W, C]` for whole images in training.
+    """Stochastic depth: drops a branch `[B, N, C]` for whole images in training.
 
     Kept branches are divided by the keep rate. Needs the random stream `dropout`.
     """
-    return nn.Dropout(rate, broadcast_dims=(1, 2, 3), deterministic=not train)
+    return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)
 
 
 def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:

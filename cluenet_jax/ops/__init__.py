@@ -1,9 +1,9 @@
 """Pure functions on arrays that the model families share: clustering, pooling, convolution, GELU.
 
 The modules here hold the plain form of each operation, close to the papers' equations;
-`ops/cpu/` holds forms tuned for CPUs, and `ops/platform.py` selects. What this package exports
-runs the form for the backend at hand. Nothing here knows modules, configs, files or random
-state, apart from an explicit key.
+`ops/cpu/` and `ops/tpu/` hold forms tuned for CPUs and TPUs, and `ops/platform.py` selects.
+What this package exports runs the form for the backend at hand. Nothing here knows modules,
+configs, files or random state, apart from an explicit key.
 
 Letters in shapes, the same everywhere:
 
@@ -17,29 +17,35 @@ Letters in shapes, the same everywhere:
 Indices are int32. A leading `...` means any leading axes, the same in all arguments.
 """
 
-from cluenet_jax.ops.aggregate import aggregate, aggregation_weights
-from cluenet_jax.ops.assign import dispatch, soft_dispatch
+from cluenet_jax.ops.aggregate import aggregation_weights
+from cluenet_jax.ops.assign import fit_scores, soft_dispatch
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
-from cluenet_jax.ops.gelu import gelu
-from cluenet_jax.ops.merge import merge_tokens
 from cluenet_jax.ops.platform import (
+    adaptive_avg_pool,
+    aggregate,
+    best_fit,
+    cluster_mean,
     density_peak_clustering,
     depthwise_conv3x3,
+    dispatch,
+    gelu,
     hard_assign,
+    merge_tokens,
     nearest_center,
+    segment_sum,
 )
-from cluenet_jax.ops.pooling import adaptive_avg_pool, cluster_mean
-from cluenet_jax.ops.segment import segment_sum
 
 __all__ = [
     "adaptive_avg_pool",
     "aggregate",
     "aggregation_weights",
+    "best_fit",
     "cluster_mean",
     "cosine_similarity",
     "density_peak_clustering",
     "depthwise_conv3x3",
     "dispatch",
+    "fit_scores",
     "gelu",
     "hard_assign",
     "l2_normalize",

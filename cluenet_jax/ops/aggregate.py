@@ -6,6 +6,8 @@ Source: CLUENet (arXiv 2512.06345).
 import jax
 import jax.numpy as jnp
 
+from cluenet_jax.ops.cosine import cosine_similarity
+
 
 def aggregation_weights(similarity: jax.Array, temperature: jax.Array | float) -> jax.Array:
     """Softmax over the points: the weight of each point in each center.
@@ -20,14 +22,19 @@ def aggregation_weights(similarity: jax.Array, temperature: jax.Array | float) -
     return jax.nn.softmax(similarity.astype(jnp.float32) / temperature, axis=-1)
 
 
-def aggregate(weights: jax.Array, values: jax.Array) -> jax.Array:
-    """Weighted sums of the points' values, one per center: `C = A V`.
+def aggregate(
+    centers: jax.Array, points: jax.Array, values: jax.Array, temperature: jax.Array | float
+) -> jax.Array:
+    """Sums of all points' values for each center, weighted by similarity: `C = A V`.
 
     Args:
-      weights: `[..., M, N]`, cast to the type of `values`.
-      values: `[..., N, D]`.
+      centers: `[..., M, D]`.
+      points: `[..., N, D]`, what is compared with the centers.
+      values: `[..., N, E]`, what is summed.
+      temperature: A positive scalar.
 
     Returns:
-      `[..., M, D]` of the type of `values`.
+      `[..., M, E]` of the type of `values`.
     """
+    weights = aggregation_weights(cosine_similarity(centers, points), temperature)
     return jnp.einsum("...mn,...nd->...md", weights.astype(values.dtype), values)

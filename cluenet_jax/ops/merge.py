@@ -6,11 +6,15 @@ Source: ClusTR (arXiv 2208.13138).
 import jax
 import jax.numpy as jnp
 
-from cluenet_jax.ops.segment import segment_sum
+from cluenet_jax.ops.segment import SegmentSum, segment_sum
 
 
 def merge_tokens(
-    tokens: jax.Array, weights: jax.Array, index: jax.Array, num_clusters: int
+    tokens: jax.Array,
+    weights: jax.Array,
+    index: jax.Array,
+    num_clusters: int,
+    segment_sum: SegmentSum = segment_sum,
 ) -> jax.Array:
     """Weighted mean of the tokens of each cluster.
 
@@ -19,6 +23,7 @@ def merge_tokens(
       weights: `[B, N, 1]`, positive.
       index: `[B, N]` integers in 0 .. num_clusters-1.
       num_clusters: The clusters of an image, M.
+      segment_sum: The form of `ops.segment.segment_sum`.
 
     Returns:
       `[B, M, C]` of the type of `tokens`: `sum w x / (sum w + 1e-6)`, summed in

@@ -11,33 +11,177 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cluenet_jax.ops import assign, density_peaks, depthwise
+from cluenet_jax.ops import assign, density_peaks, depthwise, merge, pooling
+from cluenet_jax.ops.aggregate import aggregate as plain_aggregate
 from cluenet_jax.ops.cpu import argmax as cpu_argmax
 from cluenet_jax.ops.cpu import density_peaks as cpu_density_peaks
 from cluenet_jax.ops.cpu import depthwise as cpu_depthwise
 from cluenet_jax.ops.cpu import pooling as cpu_pooling
+from cluenet_jax.ops.cpu import segment as cpu_segment
+from cluenet_jax.ops.gelu import gelu as plain_gelu
+from cluenet_jax.ops.tpu import assign as tpu_assign
+from cluenet_jax.ops.tpu import density_peaks as tpu_density_peaks
+from cluenet_jax.ops.tpu import pooling as tpu_pooling
+from cluenet_jax.ops.tpu import segment as tpu_segment
+from cluenet_jax.ops.tpu.aggregate import aggregate as tpu_aggregate
+
+# Pairs of points of an image that accelerators take at a time: 64 MB, where they are stored at all.
+_IMAGE_ENTRIES = 2**24
 
 
-def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`ops.assign.hard_assign`."""
-    index = jax.lax.platform_dependent(
-        jax.lax.stop_gradient(scores), cpu=cpu_argmax.argmax_rows, default=assign.argmax_rows
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def segment_sum(values: jax.Array, index: jax.Array, num_segments: int) -> jax.Array:
+    """`ops.segment.segment_sum`, with gradients in reverse mode only."""
+    return jax.lax.platform_dependent(
+        values,
+        index,
+        cpu=functools.partial(cpu_segment.segment_sum, num_segments=num_segments),
+        default=functools.partial(
+            tpu_segment.segment_sum, num_segments=num_segments, max_entries=_IMAGE_ENTRIES
+        ),
     )
-    return index, assign.score_at(scores, index)
+
+
+def _segment_forward(values: jax.Array, index: jax.Array, num_segments: int):
+    # An array without entries remembers the type of the values.
+    return segment_sum(values, index, num_segments), (index, jnp.empty(0, values.dtype))
+
+
+def _segment_backward(_: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array):
+    index, empty = saved
+    values_grad = jax.lax.platform_dependent(
+        grad,
+        index,
+        cpu=functools.partial(cpu_segment.gradient, dtype=empty.dtype),
+        default=functools.partial(
+            tpu_segment.gradient, dtype=empty.dtype, max_entries=_IMAGE_ENTRIES
+        ),
+    )
+    return values_grad, None
+
+
+segment_sum.defvjp(_segment_forward, _segment_backward)
+
+
+def cluster_mean(values: jax.Array, centers: jax.Array, index: jax.Array) -> jax.Array:
+    """`ops.pooling.cluster_mean`."""
+    return pooling.cluster_mean(values, centers, index, segment_sum)
+
+
+def merge_tokens(
+    tokens: jax.Array, weights: jax.Array, index: jax.Array, num_clusters: int
+) -> jax.Array:
+    """`ops.merge.merge_tokens`."""
+    return merge.merge_tokens(tokens, weights, index, num_clusters, segment_sum)
+
+
+def adaptive_avg_pool(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """`ops.pooling.adaptive_avg_pool`."""
+    return jax.lax.platform_dependent(
+        x,
+        cpu=functools.partial(pooling.adaptive_avg_pool, grid=grid),
+        default=functools.partial(tpu_pooling.adaptive_avg_pool, grid=grid, max_entries=2**18),
+    )
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """`ops.gelu.gelu`, keeping only its input for the gradient.
+
+    `jax.nn.gelu` would store several arrays as large as `x`, which in the wide layer of an MLP
+    are most of a training step's memory.
+    """
+    return jax.lax.platform_dependent(
+        x,
+        cpu=jax.checkpoint(plain_gelu),
+        # Without the barrier of the other XLA fuses it with what is around it.
+        default=jax.checkpoint(plain_gelu, prevent_cse=False),
+    )
+
+
+def aggregate(
+    centers: jax.Array, points: jax.Array, values: jax.Array, temperature: jax.Array | float
+) -> jax.Array:
+    """`ops.aggregate.aggregate`, with gradients in reverse mode only."""
+    return jax.lax.platform_dependent(
+        centers,
+        points,
+        values,
+        jnp.asarray(temperature, jnp.float32),
+        cpu=plain_aggregate,
+        default=tpu_aggregate,
+    )
+
+
+def best_fit(
+    queries: jax.Array, points: jax.Array, scale: jax.Array | float, shift: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+    """`ops.assign.best_fit`, with gradients in reverse mode only."""
+
+    def on_cpu(*inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return hard_assign(assign.fit_scores(*inputs))
+
+    return jax.lax.platform_dependent(
+        queries,
+        points,
+        jnp.asarray(scale, jnp.float32),
+        jnp.asarray(shift, jnp.float32),
+        cpu=on_cpu,
+        default=tpu_assign.best_fit,
+    )
+
+
+@jax.custom_vjp
+def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`ops.assign.hard_assign`, with gradients in reverse mode only."""
+    return jax.lax.platform_dependent(
+        scores, cpu=cpu_argmax.hard_assign, default=tpu_assign.hard_assign
+    )
+
+
+def _assign_forward(scores: jax.Array):
+    index, weight = hard_assign(scores)
+    # An array without entries remembers the number of centers.
+    return (index, weight), (index, jnp.empty((scores.shape[-2], 0)))
+
+
+def _assign_backward(saved: tuple[jax.Array, jax.Array], grads: tuple[jax.Array, jax.Array]):
+    index, empty = saved
+    return (tpu_assign.assign_gradient(grads[1], index, len(empty)),)
+
+
+hard_assign.defvjp(_assign_forward, _assign_backward)
+
+
+@jax.custom_vjp
+def dispatch(index: jax.Array, weight: jax.Array, centers: jax.Array) -> jax.Array:
+    """`ops.assign.dispatch`, with gradients in reverse mode only."""
+    return jax.lax.platform_dependent(
+        index, weight, centers, cpu=assign.dispatch, default=tpu_assign.dispatch
+    )
+
+
+def _dispatch_forward(*inputs: jax.Array):
+    return dispatch(*inputs), inputs
+
+
+def _dispatch_backward(saved: tuple[jax.Array, ...], grad: jax.Array):
+    return None, *jax.lax.platform_dependent(
+        *saved, grad, cpu=assign.dispatch_gradients, default=tpu_assign.dispatch_gradients
+    )
+
+
+dispatch.defvjp(_dispatch_forward, _dispatch_backward)
 
 
 def nearest_center(centers: jax.Array, points: jax.Array) -> jax.Array:
     """`ops.pooling.nearest_center`."""
-    nearest = functools.partial(cpu_pooling.nearest_center, tile_points=4096)
     centers, points = jax.lax.stop_gradient((centers, points))
     return jax.lax.platform_dependent(
         centers,
         points,
         # What stays in a CPU's caches: 8 MB.
-        cpu=functools.partial(nearest, block_entries=2**21),
-        # So far accelerators run the blocked form too, with blocks of 1 GB, so that memory stays
-        # bounded; forms for TPUs are to replace it.
-        default=functools.partial(nearest, block_entries=2**28, argmax=assign.argmax_rows),
+        cpu=functools.partial(cpu_pooling.nearest_center, block_entries=2**21, tile_points=4096),
+        default=functools.partial(tpu_pooling.nearest_center, block_entries=_IMAGE_ENTRIES),
     )
 
 
@@ -50,34 +194,24 @@ def density_peak_clustering(
     """`ops.density_peaks.density_peak_clustering`."""
     batch, tokens, _ = points.shape
     density_peaks.check_sizes(tokens, num_clusters, num_neighbors)
-    cluster = functools.partial(
-        cpu_density_peaks.density_peak_clusters,
-        num_clusters=tuple(num_clusters),
-        num_neighbors=num_neighbors,
-        group_size=64,
-        peak_block=32,
-    )
+    sizes = dict(num_clusters=tuple(num_clusters), num_neighbors=num_neighbors)
     return jax.lax.platform_dependent(
         jax.lax.stop_gradient(points).astype(jnp.float32),
         density_peaks.density_noise(noise_key, batch, tokens),
         # Several passes go over a block, so it should stay in a CPU's caches: 8 MB.
-        cpu=functools.partial(cluster, block_entries=2**21, block_images=8),
-        # So far accelerators run the blocked form too, with blocks of 64 MB an image; forms for
-        # TPUs are to replace it. All images at once: a loop over them would not be divided
-        # among devices.
+        cpu=functools.partial(
+            cpu_density_peaks.density_peak_clusters,
+            **sizes,
+            block_entries=2**21,
+            block_images=8,
+            group_size=64,
+            peak_block=32,
+        ),
+        # All images at once: a loop over them would not be divided among devices.
         default=functools.partial(
-            cluster,
-            block_entries=2**24,
-            block_images=0,
-            top_indices=_top_indices_by_sorting,
-            argmax=assign.argmax_rows,
+            tpu_density_peaks.density_peak_clusters, **sizes, block_entries=_IMAGE_ENTRIES
         ),
     )
-
-
-def _top_indices_by_sorting(values: jax.Array, count: int) -> jax.Array:
-    """As `top_indices`; XLA does not divide the batch of a `top_k` among devices."""
-    return jnp.argsort(-values, axis=-1, stable=True)[..., :count]
 
 
 @jax.custom_vjp

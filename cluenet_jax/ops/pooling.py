@@ -11,15 +11,19 @@ import numpy as np
 
 from cluenet_jax.ops.assign import argmax_rows
 from cluenet_jax.ops.cosine import cosine_similarity
-from cluenet_jax.ops.segment import segment_sum
+from cluenet_jax.ops.segment import SegmentSum, segment_sum
+
+
+def cell_bounds(size: int, cells: int) -> list[tuple[int, int]]:
+    """First pixel of each cell of an axis, and the first one after it."""
+    return [(i * size // cells, -(-(i + 1) * size // cells)) for i in range(cells)]
 
 
 @functools.cache
 def _pooling_matrix(size: int, cells: int) -> np.ndarray:
     """`[cells, size]` averages of the pixels floor(i*size/cells) .. ceil((i+1)*size/cells)."""
     matrix = np.zeros((cells, size), np.float32)
-    for cell in range(cells):
-        start, stop = cell * size // cells, -(-(cell + 1) * size // cells)
+    for cell, (start, stop) in enumerate(cell_bounds(size, cells)):
         matrix[cell, start:stop] = 1 / (stop - start)
     return matrix
 
@@ -45,8 +49,9 @@ def adaptive_avg_pool(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
         return cells.mean(axis=(2, 4), dtype=jnp.float32).astype(x.dtype)
     # Averaging is separable: one small matrix per axis.
     rows, columns = _pooling_matrix(height, h), _pooling_matrix(width, w)
-    pooled = jnp.einsum("hH,bHWc->bhWc", rows, x.astype(jnp.float32))
-    return jnp.einsum("wW,bhWc->bhwc", columns, pooled).astype(x.dtype)
+    multiply = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    pooled = multiply("hH,bHWc->bhWc", rows, x.astype(jnp.float32))
+    return multiply("wW,bhWc->bhwc", columns, pooled).astype(x.dtype)
 
 
 def nearest_center(centers: jax.Array, points: jax.Array) -> jax.Array:
@@ -62,21 +67,26 @@ def nearest_center(centers: jax.Array, points: jax.Array) -> jax.Array:
     return argmax_rows(cosine_similarity(centers, points))
 
 
-def cluster_mean(values: jax.Array, centers: jax.Array, index: jax.Array) -> jax.Array:
+def cluster_mean(
+    values: jax.Array,
+    centers: jax.Array,
+    index: jax.Array,
+    segment_sum: SegmentSum = segment_sum,
+) -> jax.Array:
     """Mean of each cluster's members and of its center.
 
     Args:
       values: `[B, N, C]`, one row per point.
       centers: `[B, M, C]`, one row per cluster, counted as one more member.
       index: `[B, N]` integers in 0 .. M-1, the cluster of each point.
+      segment_sum: The form of `ops.segment.segment_sum`.
 
     Returns:
       `[B, M, C]`: `(sum of members + center) / (members + 1)`; an empty
       cluster gives its center. Summed in float32, of the type of `values`.
     """
     num_clusters = centers.shape[1]
-    values32, centers32 = values.astype(jnp.float32), centers.astype(jnp.float32)
-    ones = jnp.ones((*index.shape, 1), jnp.float32)
+    ones = jnp.ones((*index.shape, 1), values.dtype)
     members = segment_sum(ones, index, num_clusters)
-    total = segment_sum(values32, index, num_clusters)
-    return ((total + centers32) / (members + 1)).astype(values.dtype)
+    total = segment_sum(values, index, num_clusters)
+    return ((total + centers.astype(jnp.float32)) / (members + 1)).astype(values.dtype)

@@ -1,5 +1,7 @@
 """Fixtures of the tests of ops: strict types, and the forms that the backends run."""
 
+import contextlib
+
 import pytest
 
 
@@ -13,20 +15,12 @@ def strict_types():
 
 
 @pytest.fixture
-def select_backend(monkeypatch):
+def select_backend():
     """Makes the public functions run what CPUs run ("cpu"), or all others ("default")."""
-    import jax
+    from tests.helpers.backends import selected
 
-    real = jax.lax.platform_dependent
-
-    def default_only(*inputs, default, **_):
-        return default(*inputs)
-
-    def select(backend: str) -> None:
-        form = {"cpu": real, "default": default_only}[backend]
-        monkeypatch.setattr(jax.lax, "platform_dependent", form)
-
-    return select
+    with contextlib.ExitStack() as stack:
+        yield lambda backend: (stack.close(), stack.enter_context(selected(backend)))
 
 
 @pytest.fixture(params=["cpu", "default"])

@@ -16,13 +16,13 @@ def test_weights_sum_to_one_and_sharpen_as_the_temperature_falls():
     assert (warm.max(-1) < cold.max(-1)).all()
 
 
-def test_one_center_of_equal_similarity_gives_the_mean():
-    values = normal(0, 1, 12, 5)
-    weights = ops.aggregation_weights(np.ones((1, 1, 12), np.float32), 0.5)
-    np.testing.assert_allclose(ops.aggregate(weights, values)[0, 0], values[0].mean(0), atol=1e-6)
+def test_one_center_of_equal_similarity_gives_the_mean(backend):
+    points, values = np.ones((1, 12, 3), np.float32), normal(0, 1, 12, 5)
+    found = ops.aggregate(points[:, :1], points, values, 0.5)
+    np.testing.assert_allclose(found[0, 0], values[0].mean(0), atol=1e-6)
 
 
-def test_weights_are_float32_and_sums_of_the_type_of_the_values():
-    similarity, values = jnp.ones((2, 3, 4), jnp.bfloat16), jnp.ones((2, 4, 5), jnp.bfloat16)
-    weights = ops.aggregation_weights(similarity, jnp.float32(1))
-    chex.assert_type([weights, ops.aggregate(weights, values)], [jnp.float32, jnp.bfloat16])
+def test_weights_are_float32_and_sums_of_the_type_of_the_values(backend):
+    x = jnp.ones((2, 4, 3), jnp.bfloat16)
+    chex.assert_type(ops.aggregation_weights(ops.cosine_similarity(x, x), 1.0), jnp.float32)
+    chex.assert_type(ops.aggregate(x, x, x, 1.0), jnp.bfloat16)

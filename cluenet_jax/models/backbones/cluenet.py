@@ -66,12 +66,16 @@ class Block(nn.Module):
         """`x` is `[B, H, W, C]`; returns what `ClusterAttention` does."""
         dtype = self.attention.dtype
         drop = drop_path(self.drop_path, train)
+        # Pixels in one axis: TPUs would pad two of them.
+        points = x.reshape(x.shape[0], -1, x.shape[-1])
         attention = ClusterAttention(self.attention, name="attention")
-        y, assignment, gate = attention(layer_norm("norm1", dtype, _EPSILON)(x), assignment)
-        x = x + drop(y)
+        normed = layer_norm("norm1", dtype, _EPSILON)(points)
+        y, assignment, gate = attention(normed.reshape(x.shape), assignment)
+        points = points + drop(y.reshape(points.shape))
         mlp = ConvMLP(x.shape[-1] * self.mlp_ratio, residual=False, dtype=dtype, name="mlp")
-        x = x + drop(mlp(layer_norm("norm2", dtype, _EPSILON)(x)))
-        return x, assignment, gate
+        normed = layer_norm("norm2", dtype, _EPSILON)(points)
+        points = points + drop(mlp(normed, x.shape[1:3]))
+        return points.reshape(x.shape), assignment, gate
 
 
 class CLUENet(nn.Module):

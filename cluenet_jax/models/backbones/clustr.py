@@ -140,11 +140,13 @@ class Block(nn.Module):
         batch, height, width, channels = x.shape
         dtype = self.attention.dtype
         drop = drop_path(self.drop_path, train)
-        normed = layer_norm("norm1", dtype, _EPSILON)(x)
-        y, assignment = self.attention(normed.reshape(batch, -1, channels))
-        x = x + drop(y.reshape(x.shape))
+        # Pixels in one axis: TPUs would pad two of them.
+        tokens = x.reshape(batch, height * width, channels)
+        y, assignment = self.attention(layer_norm("norm1", dtype, _EPSILON)(tokens))
+        tokens = tokens + drop(y)
         mlp = ConvMLP(channels * self.mlp_ratio, residual=True, dtype=dtype, name="mlp")
-        x = x + drop(mlp(layer_norm("norm2", dtype, _EPSILON)(x)))
+        normed = layer_norm("norm2", dtype, _EPSILON)(tokens)
+        x = (tokens + drop(mlp(normed, (height, width)))).reshape(x.shape)
         if assignment is not None:
             assignment = assignment.reshape(batch, -1, height, width)
         return x, assignment

@@ -13,6 +13,12 @@ def argmax_rows(scores: jax.Array) -> jax.Array:
     return max_and_row(scores)[1]
 
 
+def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """As `ops.assign.hard_assign`."""
+    best, index = max_and_row(scores)
+    return index, best
+
+
 def max_and_row(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The greatest entry of each column of `[..., M, N]`, and its row, both `[..., N]`."""
     count = scores.shape[-2]

@@ -11,6 +11,7 @@ import cluenet_jax
 from cluenet_jax.models.backbones import FAMILIES
 from cluenet_jax.weights import from_torch, to_torch
 from tests.helpers import recorded
+from tests.helpers.backends import BACKENDS, selected
 from tests.helpers.golden import load_case, relative_error
 from tests.helpers.models import random_images, random_variables, run, tiny_cluenet
 
@@ -23,8 +24,14 @@ PARAMETERS = {
 }
 
 
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request):
+    """The forms of CPUs, and those of all other backends, run on the CPU."""
+    return request.param
+
+
 @pytest.fixture(scope="module", params=recorded.CLUENET_CASES)
-def golden(request):
+def golden(request, backend):
     case = load_case(request.param, parameters_of="cluenet_nano_32")
     options = {**recorded.CLUENET, **recorded.CLUENET_CASES[request.param]}
     model = cluenet_jax.create_model("cluenet_nano", recorded.NUM_CLASSES, **options)
@@ -36,7 +43,9 @@ def golden(request):
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, case["labels"]).mean()
         return loss, (logits, features.maps)
 
-    (loss, (logits, maps)), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(variables)
+    with selected(backend):
+        run_all = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+        (loss, (logits, maps)), grads = run_all(variables)
     return case, dict(loss=loss, logits=logits, maps=maps, grad=to_torch(grads, model))
 
 

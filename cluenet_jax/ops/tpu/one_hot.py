@@ -1,0 +1,31 @@
+"""Products with the one-hot matrix of an assignment.
+
+The matrix `[..., M, N]` is a comparison with an iota, which XLA fuses into the product: it is
+never stored.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def members(index: jax.Array, num_clusters: int) -> jax.Array:
+    """Whether cluster m has point n: `[..., N]` integers to `[..., M, N]` bool."""
+    return jnp.arange(num_clusters, dtype=index.dtype)[:, None] == index[..., None, :]
+
+
+def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """An einsum whose terms are exact if one factor is a one-hot matrix; float32.
+
+    A TPU multiplies in bfloat16: such operands are exact as they are, and those of float32
+    need the passes of the highest precision (fewer if the other is of bfloat16, XLA sees to it).
+    """
+    if a.dtype == b.dtype != jnp.float32:
+        return jnp.einsum(equation, a, b, preferred_element_type=jnp.float32)
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    return jnp.einsum(equation, a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def take_rows(rows: jax.Array, index: jax.Array) -> jax.Array:
+    """The row of each point: `[..., M, C]` and `[..., N]` to `[..., N, C]`."""
+    chosen = members(index, rows.shape[-2]).astype(rows.dtype)
+    return product("...mn,...mc->...nc", chosen, rows).astype(rows.dtype)
