@@ -52,10 +52,15 @@ def with_tables(page: pathlib.Path) -> str:
         tables = {"throughput": full_table(throughput), "scaling": scaling_table(scaling)}
     text = page.read_text()
     for name, table in tables.items():
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
-        before, _, after = text.partition(begin)
-        text = before + begin + table + end + after.partition(end)[2]
+        text = with_table(text, name, table)
     return text
+
+
+def with_table(text: str, name: str, table: str) -> str:
+    """The text with a table between the marks of that name."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, _, after = text.partition(begin)
+    return before + begin + table + end + after.partition(end)[2]
 
 
 def ratio_table(results: list[dict]) -> str:

@@ -18,13 +18,13 @@ import subprocess
 import sys
 import time
 from importlib import metadata
+from typing import TextIO
 
 PEERS = {
     "torch": "eager, clusters by masks as the field writes them",
     "torch_tuned": "eager, gather and scatter, freed memory kept",
     "torch_compile": "torch.compile, gather and scatter",
 }
-_SECONDS = 2.0
 
 
 def main() -> None:
@@ -33,10 +33,9 @@ def main() -> None:
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
     if args.side:
         return serve(args)
-    sides = {"ours": start(args, "ours")}
-    if args.peer:
-        sides["peer"] = start(args, "peer")
-    facts = {name: json.loads(side.stdout.readline()) for name, side in sides.items()}
+    names = ["ours", "peer"] if args.peer else ["ours"]
+    sides = {name: start(sys.argv[1:], name) for name in names}
+    facts = {name: receive(side) for name, side in sides.items()}
     devices = {name: fact["device"] for name, fact in facts.items()}
     if len({device == "cpu" for device in devices.values()}) > 1:
         for side in sides.values():
@@ -66,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--peer", choices=tuple(PEERS), help="what to compare with")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each task in a round")
     parser.add_argument("--inference_only", action="store_true")
     parser.add_argument("--json", help="a file for all numbers")
     parser.add_argument("--side", choices=("ours", "peer"), help=argparse.SUPPRESS)
@@ -75,27 +75,40 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def start(args: argparse.Namespace, side: str) -> subprocess.Popen:
-    command = [sys.executable, __file__, *sys.argv[1:], f"--side={side}"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def start(arguments: list[str], side: str, errors: TextIO | None = None) -> subprocess.Popen:
+    """A process that serves `ours` or `peer`; its error output goes to `errors`."""
+    command = [sys.executable, __file__, *arguments, f"--side={side}"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
 
 
 def ask(side: subprocess.Popen, task: str) -> dict:
+    """The answer of a side to a task."""
     side.stdin.write(task + "\n")
     side.stdin.flush()
-    return json.loads(side.stdout.readline())
+    return receive(side)
+
+
+def receive(side: subprocess.Popen) -> dict:
+    """The next line of a side; a ChildProcessError if it has ended."""
+    line = side.stdout.readline()
+    if not line:
+        raise ChildProcessError(f"A side ended without an answer, code {side.wait()}.")
+    return json.loads(line)
 
 
 def serve(args: argparse.Namespace) -> None:
-    """One side: prints its description, then measures each task it is asked for, until `end`."""
+    """One side: prints its description, then measures each task it is asked for.
+
+    At `end` it prints what took the time, and ends; it also ends with its input.
+    """
     make = {"ours": ours, "peer": peer}[args.side]
     tasks, facts, programs = make(args)
     answers = sys.stdout
     print(json.dumps({**facts, "tasks": list(tasks)}), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            last = {"peak_bytes": device_peak(args) or peak}
+            last = {"peak_bytes": peak_bytes(args)}
             if programs:
                 from benchmarks.stages import time_fractions
 
@@ -106,11 +119,16 @@ def serve(args: argparse.Namespace) -> None:
             return
         work, images = tasks[line.strip()], args.batch
         calls, start = 0, time.perf_counter()
-        while calls < 2 or time.perf_counter() - start < _SECONDS:
+        while calls < 2 or time.perf_counter() - start < args.seconds:
             work()
             calls += 1
         speed = calls * images / (time.perf_counter() - start)
         print(json.dumps({"images_per_s": speed}), file=answers, flush=True)
+
+
+def peak_bytes(args: argparse.Namespace) -> int:
+    """Bytes in use so far at most: of an accelerator's memory, or of this process on a CPU."""
+    return device_peak(args) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device_peak(args: argparse.Namespace) -> int | None:
@@ -166,6 +184,9 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     infer_step = compiled("infer", infer, params, images)
     programs = {"infer": infer_step}
     tasks = {"infer": lambda: jax.block_until_ready(infer_step(params, images))}
+    tasks["infer"]()
+    # Peaks only grow, and training needs more: read before there is anything of it.
+    peaks = {"infer": peak_bytes(args)}
     if not args.inference_only:
         state = [jax.tree.map(jnp.copy, params), optimizer.init(params)]
         key = jax.random.key(1)
@@ -175,14 +196,15 @@ def ours(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         def train_once():
             state[:] = jax.block_until_ready(step(*state, key))
 
+        train_once()
         tasks["train"] = train_once
+        peaks["train"] = peak_bytes(args)
     facts = {
         "library": f"jax {jax.__version__}",
         "device": jax.devices()[0].device_kind,
         "compile_s": seconds,
+        "task_peak_bytes": peaks,
     }
-    for task in tasks.values():
-        task()
     return tasks, facts, programs
 
 
@@ -200,6 +222,9 @@ def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     from benchmarks import torch_peer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        # As JAX multiplies float32 on such GPUs unless it is told otherwise.
+        torch.set_float32_matmul_precision("high")
     model = torch_peer.create_model(args.model, tuned=args.peer != "torch").to(device)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -233,7 +258,7 @@ def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         optimizer.step()
         wait()
 
-    tasks, seconds = {"infer": infer}, {}
+    tasks, seconds, peaks = {"infer": infer}, {}, {}
     if not args.inference_only:
         tasks["train"] = train
     for name, task in tasks.items():
@@ -241,9 +266,11 @@ def peer(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         task()
         seconds[name] = time.perf_counter() - start
         task()
+        peaks[name] = peak_bytes(args)
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     library = f"torch {torch.__version__}, {PEERS[args.peer]},"
-    return tasks, {"library": library, "device": name, "compile_s": seconds}, {}
+    facts = {"library": library, "device": name, "compile_s": seconds, "task_peak_bytes": peaks}
+    return tasks, facts, {}
 
 
 def summary(args: argparse.Namespace, facts: dict, speeds: dict, tasks: list[str]) -> dict:
