@@ -46,12 +46,13 @@ MAY_IMPORT = {
     "check": {"checkpoints", "data", "models", "settings", "tasks", "train"},
     "evaluation": {"check", "checkpoints", "config", "data", "tasks", "train"},
     "train": {"check", "checkpoints", "config", "data", "evaluation", "settings", "tasks"},
+    "compile": {"check", "data", "train"},
 }
 # Parts that work for any task.
 ANY_TASK = [
     path
     for path in MODULES
-    if path.relative_to(PACKAGE).parts[0] in ("train", "checkpoints", "cli")
+    if path.relative_to(PACKAGE).parts[0] in ("train", "checkpoints", "compile", "cli")
     or path == PACKAGE / "data" / "loader.py"
 ]
 # Words of one task, which such parts do not mention.

@@ -19,6 +19,7 @@ VERBS = {
     "demo": "a page to look through a model in a browser",
     "export": "a checkpoint as a program (StableHLO) or as PyTorch weights",
     "convert": "PyTorch weights as a checkpoint",
+    "compile": "what a recipe needs on a slice of TPUs, without one",
     "summary": "modules, parameters and MACs of a model",
 }
 

@@ -12,6 +12,7 @@ from absl import app
 
 from cluenet_jax import runtime
 from cluenet_jax.cli.main import quiet
+from cluenet_jax.cli.recipes import recipe_errors
 from cluenet_jax.errors import Interrupted, UserError
 
 
@@ -120,14 +121,10 @@ def parse_flags(argv: list[str], config: Any, program: str) -> list[str]:
       program: The path of the program, beside which `configs/` is.
     """
     try:
-        remaining = app.parse_flags_with_usage(argv)
-        # A recipe that failed to load raises only when it is used.
-        getattr(config.value, "seed", None)
-        return remaining
-    except (AttributeError, KeyError) as error:
-        # ml_collections quotes its message once more.
-        message = str(error).strip("\"'").replace("\\n", " ").replace("\\'", "'")
-        sys.exit(f"Error: the config has no setting {message}")
-    except (OSError, ImportError) as error:
-        known = sorted(str(path) for path in pathlib.Path(program).parent.glob("configs/*.py"))
-        sys.exit(f"Error: {error}\nRecipes: {', '.join(known)}")
+        with recipe_errors(pathlib.Path(program).parent):
+            remaining = app.parse_flags_with_usage(argv)
+            # A recipe that failed to load raises only when it is used.
+            getattr(config.value, "seed", None)
+            return remaining
+    except UserError as error:
+        sys.exit(f"Error: {error}")

@@ -127,6 +127,10 @@ class Task(Protocol):
         """A record, decoded and prepared for evaluation."""
         ...
 
+    def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of what `train_example` and `eval_example` give, reading nothing."""
+        ...
+
     # On the devices, pure functions.
 
     def augment(self, key: jax.Array, batch: Batch) -> Batch:

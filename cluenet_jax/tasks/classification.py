@@ -215,6 +215,11 @@ class Classification(Task):
         image = self.preprocessing(decode_image(record["image"], record["name"]))
         return {"image": image, "label": np.int32(record["label"])}
 
+    def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """`image` and `label`."""
+        image = jax.ShapeDtypeStruct(self.preprocessing.shape, jnp.uint8)
+        return {"image": image, "label": jax.ShapeDtypeStruct((), jnp.int32)}
+
     def augment(self, key: jax.Array, batch: Batch) -> Batch:
         """Adds `target` float32 `[B, classes]`; `image` becomes float32, normalized."""
         augment = self.config.augment

@@ -2,36 +2,31 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 from etils import epath
-from flax import linen as nn
-from jax.sharding import Mesh
 
 from cluenet_jax.check import check_config
 from cluenet_jax.checkpoints.lock import lock_workdir
 from cluenet_jax.checkpoints.manager import Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.data import Dataset, TrainBatches, load_dataset, train_batches
-from cluenet_jax.evaluation import evaluate, make_eval_step, read_eval_set
-from cluenet_jax.tasks import create_task
+from cluenet_jax.evaluation import evaluate, read_eval_set
 from cluenet_jax.tasks.base import Batch, Task
 from cluenet_jax.train import sharding
 from cluenet_jax.train.diagnose import check_skips
 from cluenet_jax.train.finetune import initial_variables
 from cluenet_jax.train.metric_writer import MetricWriter
-from cluenet_jax.train.optimizer import learning_rate, make_optimizer
 from cluenet_jax.train.preemption import watch_for_signals
+from cluenet_jax.train.programs import Programs
 from cluenet_jax.train.resume import resume
 from cluenet_jax.train.schedule import Schedule
-from cluenet_jax.train.state import TrainState, create_state, zero_sums
-from cluenet_jax.train.step import make_train_step
+from cluenet_jax.train.state import TrainState
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,7 +58,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     start_step = int(state.step)
     run.log_start(state, start_step)
 
-    train_step = run.jit_train_step(state)
+    train_step = run.programs.train_step(state)
     batches = run.train_batches(start_step)
     writer = MetricWriter(
         path, start_step, run.total_steps, config.optim.batch_size, active=main_process
@@ -83,12 +78,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
             logged = step % config.train.log_every == 0
             writer.step(step, step_metrics if logged else None)
             if logged:
-                check_skips(config, state, run.task, run.model, batch, path)
+                check_skips(config, state, run.task, run.programs.model, batch, path)
 
             last = step == run.total_steps
             if last or run.schedule.due(step, 1.0):
                 writer.write(step, **run.epoch_means(state, step, batches))
-                state = state.replace(metric_sums=run.zero_sums())
+                state = state.replace(metric_sums=run.programs.zero_sums())
             evaluated = last or run.schedule.due(step, config.eval.every)
             if evaluated:
                 metrics = run.evaluate(state)
@@ -112,63 +107,38 @@ class _Run:
 
     config: ml_collections.ConfigDict
     dataset: Dataset
-    task: Task
-    model: nn.Module
-    schedule: Schedule
+    programs: Programs
     total_steps: int
-    mesh: Mesh
     eval_cache: dict[int, Any] | None
 
     @classmethod
     def create(cls, config: ml_collections.ConfigDict) -> "_Run":
         data = config.data
         dataset = load_dataset(data.name, data.dir, data.train_split, data.eval_split)
-        schedule = Schedule(len(dataset.train), config.optim.batch_size)
+        programs = Programs.create(config, dataset.info, len(dataset.train), sharding.make_mesh())
         epochs = config.optim.epochs + config.optim.cooldown_epochs
-        task = create_task(config, dataset.info)
-        return cls(
-            config,
-            dataset,
-            task,
-            task.build_model(),
-            schedule,
-            config.train.max_steps or schedule.steps(epochs),
-            sharding.make_mesh(),
-            {} if data.cache else None,
-        )
+        total_steps = config.train.max_steps or programs.schedule.steps(epochs)
+        return cls(config, dataset, programs, total_steps, {} if data.cache else None)
 
-    @functools.cached_property
-    def _learning_rate(self):
-        return learning_rate(self.config.optim, self.schedule)
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.programs.task
 
-    @functools.cached_property
-    def _optimizer(self):
-        return make_optimizer(self.config.optim, self._learning_rate)
-
-    @functools.cached_property
-    def _replicated(self):
-        return sharding.replicated(self.mesh)
-
-    def _sharding(self, tree: Any) -> Any:
-        sharded = self.config.train.shard_params
-        return sharding.fsdp_sharding(self.mesh, tree) if sharded else self._replicated
+    @property
+    def schedule(self) -> Schedule:
+        """Relation of steps and epochs."""
+        return self.programs.schedule
 
     def initial_state(self) -> TrainState:
         """Random weights, or those of `config.init`."""
-        state = create_state(
-            self.model,
-            self._optimizer,
-            self.task.preprocessing.shape,
-            self.task.train_metrics,
-            self.config.seed,
-            self._sharding,
-            ema=self.config.optim.ema_decay > 0,
-        )
+        programs = self.programs
+        state = programs.create_state()
         variables = {"params": state.params, **state.model_state}
-        taken = initial_variables(self.config, variables, self._replicated)
+        taken = initial_variables(self.config, variables, programs.replicated)
         if taken is None:
             return state
-        taken = jax.device_put(taken, self._sharding(taken))
+        taken = jax.device_put(taken, programs.sharding(taken))
         params = taken.pop("params")
         # Copied, since a step donates its input.
         ema = jax.tree.map(jnp.copy, (params, taken))
@@ -177,30 +147,6 @@ class _Run:
         return state.replace(
             params=params, model_state=taken, ema_params=ema[0], ema_model_state=ema[1]
         )
-
-    def jit_train_step(self, state: TrainState) -> Callable:
-        """The jitted training step, which keeps the sharding of states like `state`."""
-        step = make_train_step(
-            self.task,
-            self.model,
-            self._optimizer,
-            self._learning_rate,
-            self.config.optim,
-            self.config.seed,
-        )
-        out_shardings = (self._sharding(state), self._replicated)
-        return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
-
-    @functools.cached_property
-    def _eval_step(self) -> Callable:
-        step = make_eval_step(self.task, self.model)
-        return jax.jit(step, out_shardings=self._replicated)
-
-    @functools.cached_property
-    def zero_sums(self) -> Callable:
-        """Empty metric sums, on all devices."""
-        names = self.task.train_metrics
-        return jax.jit(lambda: zero_sums(names), out_shardings=self._replicated)
 
     def train_batches(self, start_step: int) -> TrainBatches:
         """Batches of this process from the one after `start_step` on."""
@@ -222,14 +168,15 @@ class _Run:
     def to_devices(self, batches: TrainBatches) -> Iterator[Batch]:
         """The same batches on the devices."""
         for batch in batches:
-            yield sharding.to_devices(batch, self.mesh)
+            yield sharding.to_devices(batch, self.programs.mesh)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Metrics of the evaluation set."""
+        programs, batch_size = self.programs, self.config.eval.batch_size
         batches = read_eval_set(
-            self.task, self.dataset.eval, self.config.eval.batch_size, self.mesh, self.eval_cache
+            self.task, self.dataset.eval, batch_size, programs.mesh, self.eval_cache
         )
-        return evaluate(self.task, self._eval_step, state.eval_variables, batches).compute()
+        return evaluate(self.task, programs.eval_step, state.eval_variables, batches).compute()
 
     def epoch_means(self, state: TrainState, step: int, batches: TrainBatches) -> dict[str, float]:
         """The record of an epoch: means over the examples since the last one."""

@@ -77,7 +77,9 @@ def learning_rate(optim: ml_collections.ConfigDict, schedule: Schedule) -> optax
 
     def at(step: jax.Array) -> jax.Array:
         if optim.lr_update == "epoch":
-            t = jnp.searchsorted(begins, step, side="right").astype(jnp.float32)
+            # By comparing with all: the default searches in a loop.
+            t = jnp.searchsorted(begins, step, side="right", method="compare_all")
+            t = t.astype(jnp.float32)
         else:
             t = step * jnp.float32(schedule.batch_size / schedule.num_examples)
         warmup = optim.warmup_lr + t * (optim.peak_lr - optim.warmup_lr) / max(

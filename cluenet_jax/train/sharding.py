@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,9 +13,10 @@ _LOG = logging.getLogger(__name__)
 AXIS = "data"
 
 
-def make_mesh() -> Mesh:
-    """A mesh of all devices of all processes, for data parallelism."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of `devices`, by default all of all processes, for data parallelism."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -42,6 +44,14 @@ def fsdp_sharding(mesh: Mesh, tree: Any) -> Any:
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
     return jax.tree.map(sharding_of, tree)
+
+
+def gathered(mesh: Mesh, tree: Any) -> Any:
+    """Arrays whole on every device, in a program that has them split.
+
+    Without it XLA may move activations between the devices that hold parts of a parameter.
+    """
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:

@@ -24,8 +24,14 @@ def make_train_step(
     learning_rate: optax.Schedule,
     optim: ml_collections.ConfigDict,
     seed: int,
+    gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step: augment, forward, backward, update.
+
+    Args:
+      task, model, optimizer, learning_rate, seed: What is trained, and how.
+      optim: The settings of that name.
+      gather: What makes sharded parameters whole.
 
     The step takes a state and a batch and returns the next state and this step's means of the
     task's metrics, `lr`, `grad_norm` and `skipped` (0 or 1). A step whose loss or gradient is
@@ -37,15 +43,18 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(seed_key, state.step))
-        batch = task.augment(augment_key, batch)
+        # Scopes name operations where programs are read: `python -m cluenet_jax compile`.
+        with jax.named_scope("augment"):
+            batch = task.augment(augment_key, batch)
         (loss, means, model_state), grads = compute(
-            state.params, state.model_state, dropout_key, batch
+            gather(state.params), state.model_state, dropout_key, batch
         )
         grad_norm = optax.tree.norm(grads)
         usable = jnp.isfinite(grad_norm) & (loss <= optim.max_loss)
 
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         ema = (state.ema_params, state.ema_model_state)
         if state.ema_params is not None:
             ema = optax.incremental_update((params, model_state), ema, 1 - optim.ema_decay)
@@ -94,7 +103,8 @@ def _make_grad(task: Task, model: nn.Module) -> Callable[..., tuple[_Outputs, An
             updated.update(changes)
             return output
 
-        loss, means = task.loss(apply, batch)
+        with jax.named_scope("loss"):
+            loss, means = task.loss(apply, batch)
         return loss, (means, updated)
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -60,6 +61,10 @@ class MeanColor(base.Task):
     def eval_example(self, record):
         image = self.preprocessing(decode_image(record["image"]))
         return {"image": image, "color": image.mean((0, 1), dtype=np.float32) / 255}
+
+    def example_spec(self):
+        image = jax.ShapeDtypeStruct(self.preprocessing.shape, jnp.uint8)
+        return {"image": image, "color": jax.ShapeDtypeStruct((3,), jnp.float32)}
 
     def loss(self, apply, batch):
         errors = ((apply(batch["image"]) - batch["color"]) ** 2).sum(-1)

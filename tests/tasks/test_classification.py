@@ -27,6 +27,8 @@ def test_examples_have_the_promised_form_and_travel_to_workers():
     ):
         assert example["image"].shape == (8, 8, 8 // 8 * 3) and example["image"].dtype == np.uint8
         assert example["label"] == 1 and example["label"].dtype == np.int32
+        forms = {key: (array.shape, array.dtype) for key, array in example.items()}
+        assert forms == {key: (s.shape, s.dtype) for key, s in task.example_spec().items()}
 
 
 def test_smoothed_targets_and_their_loss():

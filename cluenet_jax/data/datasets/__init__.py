@@ -7,6 +7,7 @@ needs them is loaded.
 from cluenet_jax.data.datasets.info import Dataset, DatasetInfo
 from cluenet_jax.data.datasets.registry import (
     DATASETS,
+    describe_dataset,
     list_datasets,
     load_dataset,
     normalization,
@@ -16,6 +17,7 @@ __all__ = [
     "DATASETS",
     "Dataset",
     "DatasetInfo",
+    "describe_dataset",
     "list_datasets",
     "load_dataset",
     "normalization",

@@ -27,25 +27,29 @@ class Entry:
       open: Function of (data_dir, train_split, eval_split) that gives the class names, the
         training and the eval source.
       normalization: Mean and standard deviation of RGB.
+      num_classes: None where only the data says.
     """
 
     open: Callable[[str, str, str], tuple[tuple[str, ...], Source, Source]]
     normalization: tuple[Rgb, Rgb] = _IMAGENET
+    num_classes: int | None = None
 
 
 DATASETS = {
-    "digits": Entry(open_digits, _HALF),
+    "digits": Entry(open_digits, _HALF, 10),
     "cifar10": Entry(
         TfdsDataset(
             "cluenet_cifar10", module="cifar", help=_CIFAR_HELP.format("cifar-10-binary.tar.gz")
         ).open,
         _CIFAR10,
+        10,
     ),
     "cifar100": Entry(
         TfdsDataset(
             "cluenet_cifar100", module="cifar", help=_CIFAR_HELP.format("cifar-100-binary.tar.gz")
         ).open,
         _CIFAR100,
+        100,
     ),
     "mini_imagenet": Entry(
         TfdsDataset(
@@ -55,7 +59,8 @@ DATASETS = {
             manual=("train.csv", "val.csv", "test.csv", "images"),
             help="Put there a folder mini_imagenet with the three few-shot lists train.csv, "
             "val.csv, test.csv and the images in images/.",
-        ).open
+        ).open,
+        num_classes=100,
     ),
     "ip102": Entry(
         TfdsDataset(
@@ -65,17 +70,19 @@ DATASETS = {
             manual=("train.txt", "val.txt", "test.txt", "classes.txt", "images"),
             help="Put there the folder ip102_v1.1 of https://github.com/xpwu95/IP102 with images/, "
             "train.txt, val.txt, test.txt, and its classes.txt.",
-        ).open
+        ).open,
+        num_classes=102,
     ),
-    "food101": Entry(TfdsDataset("food101", eval_split="validation").open),
-    "caltech_birds2011": Entry(TfdsDataset("caltech_birds2011").open),
+    "food101": Entry(TfdsDataset("food101", eval_split="validation").open, num_classes=101),
+    "caltech_birds2011": Entry(TfdsDataset("caltech_birds2011").open, num_classes=200),
     "imagenet2012": Entry(
         TfdsDataset(
             "imagenet2012",
             eval_split="validation",
             manual=("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
             help="Put there the two archives of https://image-net.org/download-images.php.",
-        ).open
+        ).open,
+        num_classes=1000,
     ),
     "image_folder": Entry(open_image_folder),
 }
@@ -89,6 +96,23 @@ def list_datasets() -> list[str]:
 def normalization(name: str) -> tuple[Rgb, Rgb]:
     """Mean and standard deviation of RGB, in 0 .. 1, that a dataset is normalized with."""
     return _entry(name).normalization
+
+
+def describe_dataset(name: str, num_targets: int | None = None) -> DatasetInfo:
+    """What is known of a dataset without reading it; classes are named by number.
+
+    Args:
+      name: One of `list_datasets()`.
+      num_targets: Number of classes; None for the dataset's own.
+
+    Raises:
+      DatasetError: The name is unknown, or the number is not given, and only the data says it.
+    """
+    entry = _entry(name)
+    count = num_targets or entry.num_classes
+    if not count:
+        raise DatasetError(f"The number of targets of {name} is known only from its data.")
+    return DatasetInfo(name, tuple(map(str, range(count))), *entry.normalization)
 
 
 def load_dataset(

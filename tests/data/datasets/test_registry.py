@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cluenet_jax.data import list_datasets, load_dataset, normalization
+from cluenet_jax.data import describe_dataset, list_datasets, load_dataset, normalization
 from cluenet_jax.errors import DatasetError
 
 
@@ -26,6 +26,18 @@ def test_normalization():
         assert len(mean) == len(std) == 3 and all(0 < value < 1 for value in (*mean, *std))
     assert normalization("digits") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert normalization("image_folder") == normalization("imagenet2012")
+
+
+def test_datasets_are_described_without_reading_them():
+    read = load_dataset("digits").info
+    described = describe_dataset("digits")
+    assert described.class_names == read.class_names
+    assert (described.mean, described.std) == (read.mean, read.std)
+    sizes = [describe_dataset(name).num_classes for name in ("cifar100", "ip102", "imagenet2012")]
+    assert sizes == [100, 102, 1000]
+    assert describe_dataset("image_folder", 7).num_classes == 7
+    with pytest.raises(DatasetError, match="targets of image_folder"):
+        describe_dataset("image_folder")
 
 
 def test_importing_the_table_imports_no_dataset_library():

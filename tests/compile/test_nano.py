@@ -1,0 +1,110 @@
+"""The steps of the nano models as TPUs would run them: no activation crosses devices, no scatter.
+
+Compiled with the least effort, which changes no operation that is looked for here.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cluenet_jax.compile.costs import PARAMETERS, SCALARS, collectives, counted
+from cluenet_jax.compile.hlo import Module, parse_hlo
+from cluenet_jax.compile.programs import programs_for
+from cluenet_jax.compile.topologies import find_topology
+from cluenet_jax.config import default_config
+from cluenet_jax.ops import segment
+from cluenet_jax.ops.tpu import segment as tpu_segment
+from cluenet_jax.train import sharding
+from cluenet_jax.train.programs import with_sharding
+from tests.helpers.linear import linear_trainer
+
+_EFFORT = {"exec_time_optimization_effort": -1.0}
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """From a backbone and settings to its optimized training step for four chips."""
+    pytest.importorskip("libtpu", reason="libtpu is for Linux on x86-64")
+    topology = find_topology("v5e:2x2")
+    devices = topology.devices()
+
+    def compile_step(backbone: str, **settings) -> tuple[Module, list]:
+        config = default_config()
+        config.model.backbone, config.model.dtype = backbone, "bfloat16"
+        config.data.image_size, config.augment.crop_padding = 32, 0
+        config.optim.batch_size = 32
+        config.update_from_flattened_dict(settings)
+        programs = programs_for(config, topology, devices)
+        state, batch = programs.state_spec(), programs.batch_spec(config.optim.batch_size)
+        lowered = programs.train_step(state).trace(state, batch).lower(lowering_platforms=("tpu",))
+        module = parse_hlo(lowered.compile(compiler_options=_EFFORT).as_text())
+        leaves = jax.tree.leaves(state.params)
+        whole = [leaf.shape for leaf in leaves]
+        parts = [leaf.sharding.shard_shape(leaf.shape) for leaf in leaves]
+        sharded = [s for pair in zip(whole, parts, strict=True) if pair[0] != pair[1] for s in pair]
+        return module, collectives(module, [*whole, *sharded], (), sharded)
+
+    return compile_step
+
+
+def activations(listed: list) -> list[str]:
+    allowed = {PARAMETERS, SCALARS}
+    return [f"{c.opcode} {c.arrays} {c.origin}" for c in listed if c.over not in allowed]
+
+
+@pytest.mark.parametrize("backbone", ["cluenet_nano", "clustr_nano"])
+def test_devices_exchange_gradients_and_nothing_is_scattered(compiled, backbone):
+    module, listed = compiled(backbone)
+    assert not activations(listed)
+    assert any(collective.over == PARAMETERS for collective in listed)
+    counts = {kind: len(found) for kind, found in counted(module).items()}
+    assert counts == {"scatters": 0, "gathers": 0, "sorts": 0, "loops": 0}
+
+
+def test_sharded_parameters_are_gathered_and_nothing_else(compiled):
+    small = {f"model.cluenet.{key}": value for key, value in tiny_sizes().items()}
+    _, listed = compiled("cluenet_nano", **small, **{"train.shard_params": True})
+    assert not activations(listed)
+    assert any("gather" in collective.opcode for collective in listed)
+
+
+def tiny_sizes() -> dict[str, tuple[int, ...] | int]:
+    return dict(dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), head_dim=8)
+
+
+@pytest.mark.parametrize(
+    ("form", "clean"),
+    [
+        (segment.segment_sum, False),
+        (functools.partial(tpu_segment.segment_sum, max_entries=10**6), True),
+    ],
+    ids=["plain", "tpu"],
+)
+def test_a_sum_by_index_would_be_seen(form, clean):
+    pytest.importorskip("libtpu", reason="libtpu is for Linux on x86-64")
+    device = jax.sharding.SingleDeviceSharding(find_topology("v5e:2x2").devices()[0])
+    values = jax.ShapeDtypeStruct((4, 256, 32), jnp.float32, sharding=device)
+    index = jax.ShapeDtypeStruct((4, 256), jnp.int32, sharding=device)
+    traced = jax.jit(lambda values, index: form(values, index, 16)).trace(values, index)
+    program = traced.lower(lowering_platforms=("tpu",)).compile().as_text()
+    assert (sum(map(len, counted(parse_hlo(program)).values())) == 0) == clean
+
+
+def test_gradients_are_reduced_once_for_all_parts_of_a_batch():
+    pytest.importorskip("libtpu", reason="libtpu is for Linux on x86-64")
+    config = default_config()
+    config.optim.grad_accum_steps = 2
+    mesh = sharding.make_mesh(find_topology("v5e:2x2").devices())
+    step, state, batch = linear_trainer(config)
+    replicated, split = sharding.replicated(mesh), sharding.split_batch(mesh)
+    inputs = with_sharding(state, replicated), with_sharding(batch, split)
+    program = step.trace(*inputs).lower(lowering_platforms=("tpu",)).compile().as_text()
+    module = parse_hlo(program)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state.params)]
+    reduced = [c for c in collectives(module, shapes, ()) if c.over == PARAMETERS]
+    assert sum(len(c.arrays) for c in reduced) == len(shapes)
+    (loop,) = (i for i in module.instructions() if i.opcode == "while")
+    inside = [i for name in loop.calls for i in module.computations[name]]
+    assert not any("all-reduce" in i.opcode and i.arrays[0].shape for i in inside)
