@@ -29,10 +29,12 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# All tests of whole runs, the long ones too; one run is killed 20 times. About 20 minutes.
+# All tests of whole runs and of TPU programs, the long ones too; one run is killed 20 times.
+# About 20 minutes.
 chaos: $(VENV)/test.stamp
 	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" \
-		tests/train/test_run.py tests/train/test_hosts.py tests/train/test_reliability.py
+		tests/train/test_run.py tests/train/test_hosts.py tests/train/test_reliability.py \
+		tests/compile/test_nano.py
 
 # Speed against PyTorch: writes docs/throughput.json and the tables of README and docs/performance.md.
 bench: $(VENV)/test.stamp

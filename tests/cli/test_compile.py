@@ -13,6 +13,7 @@ from cluenet_jax.cli import compile as tool
 from cluenet_jax.compile import topologies
 from cluenet_jax.compile.hlo import parse_hlo
 from cluenet_jax.errors import UserError
+from tests.helpers.compilation import least_effort_compiled
 from tests.helpers.runs import ROOT
 
 RECIPE = f"--config={ROOT / 'configs' / 'digits.py'}"
@@ -53,7 +54,8 @@ def run(tmp_path_factory):
                 lambda p, original=original: programs.append(original(p)) or programs[-1],
             )
         arguments = [V5E, RECIPE, *SMALL, f"--json={folder / 'all.json'}", f"--hlo={folder}"]
-        code = tool.main(arguments)
+        with least_effort_compiled():
+            code = tool.main(arguments)
     figures = json.loads((folder / "all.json").read_text())
     return Run(code, text.getvalue(), figures, folder, programs)
 

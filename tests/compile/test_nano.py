@@ -18,9 +18,14 @@ from cluenet_jax.ops import segment
 from cluenet_jax.ops.tpu import segment as tpu_segment
 from cluenet_jax.train import sharding
 from cluenet_jax.train.programs import with_sharding
+from tests.helpers.compilation import least_effort_compiled
 from tests.helpers.linear import linear_trainer
 
-_EFFORT = {"exec_time_optimization_effort": -1.0}
+
+@pytest.fixture(autouse=True)
+def least_effort():
+    with least_effort_compiled():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def compiled():
         programs = programs_for(config, topology, devices)
         state, batch = programs.state_spec(), programs.batch_spec(config.optim.batch_size)
         lowered = programs.train_step(state).trace(state, batch).lower(lowering_platforms=("tpu",))
-        module = parse_hlo(lowered.compile(compiler_options=_EFFORT).as_text())
+        module = parse_hlo(lowered.compile().as_text())
         leaves = jax.tree.leaves(state.params)
         whole = [leaf.shape for leaf in leaves]
         parts = [leaf.sharding.shard_shape(leaf.shape) for leaf in leaves]
@@ -63,6 +68,7 @@ def test_devices_exchange_gradients_and_nothing_is_scattered(compiled, backbone)
     assert counts == {"scatters": 0, "gathers": 0, "sorts": 0, "loops": 0}
 
 
+@pytest.mark.chaos
 def test_sharded_parameters_are_gathered_and_nothing_else(compiled):
     small = {f"model.cluenet.{key}": value for key, value in tiny_sizes().items()}
     _, listed = compiled("cluenet_nano", **small, **{"train.shard_params": True})

@@ -1,6 +1,8 @@
-"""Flags that make XLA compile quickly: most of the tests' time would be compilation."""
+"""Settings that make XLA compile quickly: most of the tests' time would be compilation."""
 
+import contextlib
 import importlib.metadata
+from collections.abc import Iterator
 
 
 def xla_flags(devices: int) -> str:
@@ -14,3 +16,17 @@ def xla_flags(devices: int) -> str:
         # Later versions do not know it, and refuse to start.
         flags.append("--xla_cpu_use_fusion_emitters=false")
     return " ".join(flags)
+
+
+@contextlib.contextmanager
+def least_effort_compiled() -> Iterator[None]:
+    """For TPU programs: the same operations and exchanges, less well scheduled and placed."""
+    import jax
+
+    effort = "jax_exec_time_optimization_effort"
+    before = getattr(jax.config, effort)
+    jax.config.update(effort, -1.0)
+    try:
+        yield
+    finally:
+        jax.config.update(effort, before)
