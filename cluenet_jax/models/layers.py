@@ -121,6 +121,23 @@ def rematerialized(block: type[nn.Module], remat: str, train_argument: int) -> t
     return nn.remat(block, policy=REMAT[remat], static_argnums=(train_argument + 1,))
 
 
+class FourStages(nn.Module):
+    """What backbones of four stages, `dims` wide, have in common; each halves both sides.
+
+    `patch[1]` is the stride of the first patch convolution.
+    """
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Width of each level."""
+        return self.dims
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Image pixels per pixel of each level, along an axis."""
+        return tuple(self.patch[1] * 2**stage for stage in range(4))
+
+
 def check_backbone(
     drop_path: float, remat: str, patch: tuple[int, ...], **sizes: tuple[int, ...]
 ) -> None:

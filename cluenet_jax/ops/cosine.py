@@ -3,21 +3,33 @@
 import jax
 import jax.numpy as jnp
 
+SHORTEST = 1e-12
 
-def l2_normalize(x: jax.Array, eps: float = 1e-12) -> jax.Array:
+
+def inverse_length(x: jax.Array) -> jax.Array:
+    """1 over the Euclidean length of vectors, of those shorter than 1e-12 over 1e-12.
+
+    Args:
+      x: `[..., D]`, any float type.
+
+    Returns:
+      `[...]` float32.
+    """
+    square = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1)
+    # The maximum is taken on the square: the gradient of a square root at 0 is infinite.
+    return jax.lax.rsqrt(jnp.maximum(square, SHORTEST**2))
+
+
+def l2_normalize(x: jax.Array) -> jax.Array:
     """Divides vectors by their Euclidean length.
 
     Args:
       x: `[..., D]`, any float type.
-      eps: The least length to divide by, so the zero vector stays zero.
 
     Returns:
       `[..., D]` float32, of length 1 (or 0 for the zero vector).
     """
-    x = x.astype(jnp.float32)
-    # The maximum is taken on the square: the gradient of a square root at 0 is infinite.
-    square = jnp.sum(x * x, axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, eps * eps))
+    return x.astype(jnp.float32) * inverse_length(x)[..., None]
 
 
 def cosine_similarity(centers: jax.Array, points: jax.Array) -> jax.Array:

@@ -4,14 +4,15 @@ Compiled with the least effort, which changes no operation that is looked for he
 """
 
 import functools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from cluenet_jax.compile.costs import PARAMETERS, SCALARS, collectives, counted
-from cluenet_jax.compile.hlo import Module, parse_hlo
-from cluenet_jax.compile.programs import programs_for
+from cluenet_jax.compile.costs import PARAMETERS, SCALARS, Collective, collectives, counted
+from cluenet_jax.compile.hlo import parse_hlo
+from cluenet_jax.compile.programs import CompiledProgram, compile_train_step, programs_for
 from cluenet_jax.compile.topologies import find_topology
 from cluenet_jax.config import default_config
 from cluenet_jax.ops import segment
@@ -35,43 +36,34 @@ def compiled():
     topology = find_topology("v5e:2x2")
     devices = topology.devices()
 
-    def compile_step(backbone: str, **settings) -> tuple[Module, list]:
+    def compile_step(backbone: str, **settings) -> CompiledProgram:
         config = default_config()
         config.model.backbone, config.model.dtype = backbone, "bfloat16"
         config.data.image_size, config.augment.crop_padding = 32, 0
         config.optim.batch_size = 32
         config.update_from_flattened_dict(settings)
-        programs = programs_for(config, topology, devices)
-        state, batch = programs.state_spec(), programs.batch_spec(config.optim.batch_size)
-        lowered = programs.train_step(state).trace(state, batch).lower(lowering_platforms=("tpu",))
-        module = parse_hlo(lowered.compile().as_text())
-        leaves = jax.tree.leaves(state.params)
-        whole = [leaf.shape for leaf in leaves]
-        parts = [leaf.sharding.shard_shape(leaf.shape) for leaf in leaves]
-        sharded = [s for pair in zip(whole, parts, strict=True) if pair[0] != pair[1] for s in pair]
-        return module, collectives(module, [*whole, *sharded], (), sharded)
+        return compile_train_step(programs_for(config, topology, devices))
 
     return compile_step
 
 
-def activations(listed: list) -> list[str]:
+def activations(listed: Iterable[Collective]) -> list[str]:
     allowed = {PARAMETERS, SCALARS}
     return [f"{c.opcode} {c.arrays} {c.origin}" for c in listed if c.over not in allowed]
 
 
 @pytest.mark.parametrize("backbone", ["cluenet_nano", "clustr_nano"])
 def test_devices_exchange_gradients_and_nothing_is_scattered(compiled, backbone):
-    module, listed = compiled(backbone)
-    assert not activations(listed)
-    assert any(collective.over == PARAMETERS for collective in listed)
-    counts = {kind: len(found) for kind, found in counted(module).items()}
-    assert counts == {"scatters": 0, "gathers": 0, "sorts": 0, "loops": 0}
+    program = compiled(backbone)
+    assert not activations(program.collectives)
+    assert any(collective.over == PARAMETERS for collective in program.collectives)
+    assert program.counts == {"scatters": 0, "gathers": 0, "sorts": 0, "loops": 0}
 
 
 @pytest.mark.chaos
 def test_sharded_parameters_are_gathered_and_nothing_else(compiled):
     small = {f"model.cluenet.{key}": value for key, value in tiny_sizes().items()}
-    _, listed = compiled("cluenet_nano", **small, **{"train.shard_params": True})
+    listed = compiled("cluenet_nano", **small, **{"train.shard_params": True}).collectives
     assert not activations(listed)
     assert any("gather" in collective.opcode for collective in listed)
 

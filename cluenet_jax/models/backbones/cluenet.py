@@ -27,6 +27,7 @@ from cluenet_jax.models.features import (
 from cluenet_jax.models.layers import (
     ConvMLP,
     DepthwiseConv,
+    FourStages,
     check_backbone,
     conv,
     drop_path,
@@ -78,7 +79,7 @@ class Block(nn.Module):
         return points.reshape(x.shape), assignment, gate
 
 
-class CLUENet(nn.Module):
+class CLUENet(FourStages):
     """The backbone; `FAMILY` holds the published sizes.
 
     Attributes:
@@ -136,16 +137,6 @@ class CLUENet(nn.Module):
         )
         for stage in range(4):
             self._attention(stage)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Width of each level."""
-        return self.dims
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Image pixels per pixel of each level, along an axis."""
-        return tuple(self.patch[1] * 2**stage for stage in range(4))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> Features:

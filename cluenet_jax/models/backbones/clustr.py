@@ -32,6 +32,7 @@ from cluenet_jax.models.features import (
 )
 from cluenet_jax.models.layers import (
     ConvMLP,
+    FourStages,
     check_backbone,
     conv,
     drop_path,
@@ -152,7 +153,7 @@ class Block(nn.Module):
         return x, assignment
 
 
-class ClusTR(nn.Module):
+class ClusTR(FourStages):
     """The backbone; `FAMILY` holds the published sizes.
 
     Attributes:
@@ -199,16 +200,6 @@ class ClusTR(nn.Module):
         for width, heads in zip(self.dims, self.num_heads, strict=True):
             if width % heads:
                 raise ValueError(f"num_heads={heads} must divide the stage's {width} channels.")
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Width of each level."""
-        return self.dims
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Image pixels per pixel of each level, along an axis."""
-        return tuple(self.patch[1] * 2**stage for stage in range(4))
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> Features:

@@ -12,8 +12,8 @@ normalization, softmax and temperature are sums over D, not over N or M:
 import jax
 import jax.numpy as jnp
 
-from cluenet_jax.ops.cosine import l2_normalize
-from cluenet_jax.ops.tpu.cosine import centers_gradient, cosines, inverse_length, points_gradient
+from cluenet_jax.ops.cosine import inverse_length, l2_normalize
+from cluenet_jax.ops.tpu.cosine import centers_gradient, cosines, points_gradient
 from cluenet_jax.ops.tpu.one_hot import product
 
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from cluenet_jax.ops.assign import argmax_rows
-from cluenet_jax.ops.cosine import l2_normalize
-from cluenet_jax.ops.tpu.cosine import centers_gradient, cosines, inverse_length, points_gradient
-from cluenet_jax.ops.tpu.one_hot import members, product
+from cluenet_jax.ops.cosine import inverse_length, l2_normalize
+from cluenet_jax.ops.tpu.cosine import centers_gradient, cosines, points_gradient
+from cluenet_jax.ops.tpu.one_hot import product, select, take_rows, weighted_members
 
 
 def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -16,7 +16,7 @@ def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def assign_gradient(grad: jax.Array, index: jax.Array, num_clusters: int) -> jax.Array:
     """Gradient of the scores `[..., M, N]`, from that of the chosen ones `[..., N]`."""
-    return jnp.where(members(index, num_clusters), grad[..., None, :], 0)
+    return weighted_members(index, grad, num_clusters)
 
 
 @jax.custom_vjp
@@ -39,11 +39,10 @@ def _fit_backward(saved: tuple[jax.Array, ...], grads: tuple[jax.Array, jax.Arra
     queries, points, scale, index, weight = saved
     dtype = points.dtype
     grad = grads[1] * weight * (1 - weight)
-    chosen = members(index, queries.shape[-2])
     normalized = l2_normalize(queries)
 
-    def weighted(weight: jax.Array) -> jax.Array:
-        return jnp.where(chosen, weight[..., None, :], 0).astype(dtype)
+    def weighted(weights: jax.Array) -> jax.Array:
+        return weighted_members(index, weights.astype(dtype), queries.shape[-2])
 
     scaled = grad * inverse_length(points)
     # 1 over `scale` times the gradient of the normalized queries.
@@ -62,24 +61,20 @@ best_fit.defvjp(_fit_forward, _fit_backward)
 
 def dispatch(index: jax.Array, weight: jax.Array, centers: jax.Array) -> jax.Array:
     """As `ops.assign.dispatch`: the one-hot matrix holds the weights."""
-    return product("...mn,...md->...nd", _weighted(index, weight, centers), centers).astype(
-        centers.dtype
-    )
+    rows = select("...mn,...md->...nd", _weighted(index, weight, centers), centers)
+    return rows.astype(centers.dtype)
 
 
 def dispatch_gradients(
     index: jax.Array, weight: jax.Array, centers: jax.Array, grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """As `ops.assign.dispatch_gradients`."""
-    own = product(
-        "...mn,...md->...nd", members(index, centers.shape[-2]).astype(centers.dtype), centers
-    )
+    own = take_rows(centers, index).astype(jnp.float32)
     to_own = jnp.sum(own * grad.astype(jnp.float32), axis=-1)
-    sums = product("...mn,...nd->...md", _weighted(index, weight, centers), grad)
+    sums = select("...mn,...nd->...md", _weighted(index, weight, centers), grad)
     return to_own.astype(weight.dtype), sums.astype(centers.dtype)
 
 
 def _weighted(index: jax.Array, weight: jax.Array, centers: jax.Array) -> jax.Array:
     """`[..., M, N]` of the type of `centers`, each point's weight at its center."""
-    weight = weight.astype(centers.dtype)
-    return jnp.where(members(index, centers.shape[-2]), weight[..., None, :], 0)
+    return weighted_members(index, weight.astype(centers.dtype), centers.shape[-2])

@@ -7,16 +7,8 @@ With q the normalized centers, and r the inverse lengths of the points x, the co
 import jax
 import jax.numpy as jnp
 
-from cluenet_jax.ops.cosine import l2_normalize
+from cluenet_jax.ops.cosine import SHORTEST, inverse_length, l2_normalize
 from cluenet_jax.ops.tpu.one_hot import product
-
-_EPSILON = 1e-12
-
-
-def inverse_length(points: jax.Array) -> jax.Array:
-    """1 over the length that `ops.cosine.l2_normalize` divides by, `[..., N]` float32."""
-    square = jnp.sum(jnp.square(points.astype(jnp.float32)), axis=-1)
-    return jax.lax.rsqrt(jnp.maximum(square, _EPSILON**2))
 
 
 def cosines(centers: jax.Array, points: jax.Array) -> jax.Array:
@@ -40,5 +32,5 @@ def points_gradient(points: jax.Array, grad: jax.Array) -> jax.Array:
     rows = points.astype(jnp.float32)
     along = jnp.sum(rows * grad, axis=-1) * jnp.square(inverse_length(points))
     # A point of no length is divided by a constant.
-    along = jnp.where(jnp.sum(jnp.square(rows), axis=-1) > _EPSILON**2, along, 0)
+    along = jnp.where(jnp.sum(jnp.square(rows), axis=-1) > SHORTEST**2, along, 0)
     return (grad - rows * along[..., None]).astype(points.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cluenet_jax.ops.assign import argmax_rows
 from cluenet_jax.ops.density_peaks import squared_distances, to_distance
-from cluenet_jax.ops.tpu.one_hot import product
+from cluenet_jax.ops.tpu.one_hot import select
 
 
 def density_peak_clusters(
@@ -61,7 +61,7 @@ def density_peak_clusters(
         strength = jnp.where(jnp.isinf(distance), jnp.inf, density * distance)
         rank = _ranks(strength, rows)
         chosen = (rank == jnp.arange(max(num_clusters))[:, None]).astype(jnp.float32)
-        centers = product("mn,nc->mc", chosen, points)
+        centers = select("mn,nc->mc", chosen, points)
         squares = squared_distances(centers, jnp.sum(centers * centers, axis=-1), points, norms)
         to_centers = to_distance(squares, width)
         return [_join(to_centers[:count], rank) for count in num_clusters]

@@ -7,10 +7,17 @@ never stored.
 import jax
 import jax.numpy as jnp
 
+SELECTION = "selection"
+
 
 def members(index: jax.Array, num_clusters: int) -> jax.Array:
     """Whether cluster m has point n: `[..., N]` integers to `[..., M, N]` bool."""
     return jnp.arange(num_clusters, dtype=index.dtype)[:, None] == index[..., None, :]
+
+
+def weighted_members(index: jax.Array, weights: jax.Array, num_clusters: int) -> jax.Array:
+    """Each point's weight `[..., N]` at its cluster, zeros elsewhere: `[..., M, N]`."""
+    return jnp.where(members(index, num_clusters), weights[..., None, :], 0)
 
 
 def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
@@ -25,7 +32,16 @@ def product(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(equation, a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+def select(equation: str, chosen: jax.Array, rows: jax.Array) -> jax.Array:
+    """`product` of a matrix of zeros and ones, or of a weight per point: a lookup or plain sums.
+
+    Its scope tells it from a model's own products, for those who count (`macs`).
+    """
+    with jax.named_scope(SELECTION):
+        return product(equation, chosen, rows)
+
+
 def take_rows(rows: jax.Array, index: jax.Array) -> jax.Array:
     """The row of each point: `[..., M, C]` and `[..., N]` to `[..., N, C]`."""
     chosen = members(index, rows.shape[-2]).astype(rows.dtype)
-    return product("...mn,...mc->...nc", chosen, rows).astype(rows.dtype)
+    return select("...mn,...mc->...nc", chosen, rows).astype(rows.dtype)

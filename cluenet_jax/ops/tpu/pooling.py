@@ -9,7 +9,7 @@ import numpy as np
 from cluenet_jax.ops import pooling
 from cluenet_jax.ops.assign import argmax_rows
 from cluenet_jax.ops.cosine import l2_normalize
-from cluenet_jax.ops.tpu.one_hot import product
+from cluenet_jax.ops.tpu.one_hot import product, select
 
 
 @functools.cache
@@ -46,7 +46,7 @@ def adaptive_avg_pool(x: jax.Array, grid: tuple[int, int], *, max_entries: int) 
 
 def _cell_sums(x: jax.Array, cells: np.ndarray) -> jax.Array:
     """`[B, N, C]` and `[M, N]` to `[B, M, C]` float32."""
-    return product("mn,bnc->bmc", jnp.asarray(cells, x.dtype), x)
+    return select("mn,bnc->bmc", jnp.asarray(cells, x.dtype), x)
 
 
 def nearest_center(centers: jax.Array, points: jax.Array, *, block_entries: int) -> jax.Array:

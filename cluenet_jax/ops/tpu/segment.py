@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cluenet_jax.ops import segment
-from cluenet_jax.ops.tpu.one_hot import members, product, take_rows
+from cluenet_jax.ops.tpu.one_hot import members, select, take_rows
 
 
 def segment_sum(
@@ -22,7 +22,7 @@ def segment_sum(
         # A product of highest precision with a single column would leave a TPU's matrix unit idle.
         column = values[..., 0].astype(jnp.float32)
         return jnp.sum(jnp.where(chosen, column[..., None, :], 0), axis=-1)[..., None]
-    return product("bmn,bnc->bmc", chosen.astype(values.dtype), values)
+    return select("bmn,bnc->bmc", chosen.astype(values.dtype), values)
 
 
 def gradient(grad: jax.Array, index: jax.Array, dtype: jnp.dtype, *, max_entries: int) -> jax.Array:
