@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,16 +171,18 @@ def eval_batches(
     eval_example: Callable[[Record], Example],
     *,
     batch_size: int,
+    shape_of: Callable[[Record], Hashable] | None = None,
     cache: dict[int, Example] | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Every example once, in order; the last batch is padded.
+    """Every example once, those of a shape together and in order; each shape's last batch padded.
 
     Args:
       source: Records.
       eval_example: Function that decodes a record.
       batch_size: Examples per batch over all processes, which all get the same number of batches.
+      shape_of: What tells records apart whose examples differ in shape; None where none do.
       cache: Examples by index that earlier calls have read, to which this call adds; None reads
         all examples.
       process_index, process_count: As in `train_batches`.
@@ -202,22 +204,36 @@ def eval_batches(
         read = _computed_once(read, cache)
 
     @functools.cache
-    def padding() -> Example:
-        return {key: np.zeros_like(array) for key, array in read(0).items()}
+    def padding(index: int) -> Example:
+        return {key: np.zeros_like(array) for key, array in read(index).items()}
+
+    order = _eval_order(source, batch_size, shape_of)
 
     def example_at(position: int) -> Example:
-        valid = position < len(source)
-        example = read(position) if valid else padding()
-        return {**example, "valid": np.bool_(valid)}
+        index, valid = order[position]
+        return {**(read(index) if valid else padding(index)), "valid": np.bool_(valid)}
 
-    padded_length = -(-len(source) // batch_size) * batch_size
     stream = (
-        grain.MapDataset.range(padded_length)
+        grain.MapDataset.range(len(order))
         .map(example_at)
         .batch(rows)
         .slice(slice(process_index, None, process_count))
     )
     return _start_reading(stream, num_workers=0)
+
+
+def _eval_order(
+    source: Source, batch_size: int, shape_of: Callable[[Record], Hashable] | None
+) -> list[tuple[int, bool]]:
+    """Indices in whole batches of one shape, and whether they count or only fill a batch up."""
+    groups: dict[Hashable, list[int]] = {}
+    for index in range(len(source)):
+        groups.setdefault(shape_of(source[index]) if shape_of else None, []).append(index)
+    order = []
+    for group in groups.values():
+        order += [(index, True) for index in group]
+        order += [(group[0], False)] * (-len(group) % batch_size)
+    return order
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,353 @@
+"""Semantic segmentation: a class for each pixel."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import linen as nn
+from PIL import Image
+
+from cluenet_jax import ops
+from cluenet_jax.data import IGNORED, DatasetInfo, Preprocessing, decode_pair, image_size
+from cluenet_jax.data.records import Example, Record
+from cluenet_jax.data.transforms import (
+    align_size,
+    draw_geometry,
+    fit_size,
+    pad_bottom_right,
+    photometric_distortion,
+    resize_to,
+)
+from cluenet_jax.metrics.segmentation import SegmentationEvaluator
+from cluenet_jax.models.settings import model_from_config
+from cluenet_jax.settings import (
+    check_settings,
+    flag,
+    integer,
+    interval,
+    number,
+    one_of,
+    require,
+    several,
+)
+from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Result, Task
+
+HEADS = ("semantic_fpn", "upernet")
+_AUGMENT = {
+    "scale": several(integer(1), 2),
+    "scale_ratio": interval(number(above=0)),
+    "max_class_fraction": number(above=0, most=1),
+    "flip_prob": number(least=0, most=1),
+    "photometric": flag(),
+}
+_OWN = {
+    "denominator": one_of(ops.DENOMINATORS),
+    "auxiliary_weight": number(least=0),
+    "eval_scale": several(integer(1), 2),
+    "eval_multiple": integer(1),
+    "eval_ratios": several(number(above=0)),
+    "eval_flip": flag(),
+    "slide_crop": integer(0),
+    "slide_stride": integer(0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationResult(Result):
+    """What a model says of the pixels of one image.
+
+    Attributes:
+      classes: uint8 `[H, W]`.
+      info: Of the dataset.
+    """
+
+    classes: np.ndarray
+    info: DatasetInfo
+
+    def entries(self) -> list[tuple[str, float]]:
+        """The classes that there are with their fraction of the pixels, largest first."""
+        counts = np.bincount(self.classes.ravel(), minlength=self.info.num_classes)
+        order = np.argsort(-counts, kind="stable")
+        areas = counts / self.classes.size
+        return [(self.info.class_names[i], float(areas[i])) for i in order if counts[i]]
+
+    def to_json(self, max_entries: int) -> dict[str, Any]:
+        """`{"areas": {class: fraction of the pixels}}`, largest first."""
+        return {"areas": {name: round(area, 6) for name, area in self.entries()[:max_entries]}}
+
+    def mask(self) -> Image.Image:
+        """The classes as a palette image of the dataset's colors."""
+        mask = Image.fromarray(self.classes, "P")
+        mask.putpalette(np.asarray(self.info.palette, np.uint8).ravel().tobytes())
+        return mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation(Task):
+    """The task; see `cluenet_jax.tasks.base.Task`.
+
+    Attributes:
+      config: The whole configuration, frozen.
+      info: Of the dataset.
+    """
+
+    name: ClassVar[str] = "segmentation"
+    best_metric: ClassVar[str] = "miou"
+    train_metrics: ClassVar[tuple[str, ...]] = ("loss", "aacc")
+
+    config: ml_collections.FrozenConfigDict
+    info: DatasetInfo
+
+    @staticmethod
+    def default_config() -> dict[str, Any]:
+        """The sections `augment` and `segmentation`, and the head."""
+        return dict(
+            model=dict(head="semantic_fpn"),
+            augment=dict(
+                # On the host. Bounds of the longer and the shorter side before the crop of
+                # data.image_size, times a random ratio.
+                scale=(2048, 512),
+                scale_ratio=(0.5, 2.0),
+                # Crops with more of one class are drawn again; 1: none is.
+                max_class_fraction=0.75,
+                flip_prob=0.5,
+                # Brightness, contrast, saturation and hue.
+                photometric=True,
+            ),
+            segmentation=dict(
+                # What the loss is divided by: "labeled" pixels, or "all", as mmsegmentation does.
+                denominator="labeled",
+                # Of the loss of UperNet's auxiliary head.
+                auxiliary_weight=0.4,
+                # Images are evaluated whole, as large as these bounds of the longer and the
+                # shorter side allow; then both sides are stretched up to a multiple of
+                # eval_multiple: every size is a program of its own.
+                eval_scale=(2048, 512),
+                eval_multiple=32,
+                # Views whose probabilities are averaged: ratios of eval_scale, and mirrored.
+                eval_ratios=(1.0,),
+                eval_flip=False,
+                # Side and step of windows that are evaluated one by one; 0: the whole image.
+                slide_crop=0,
+                slide_stride=0,
+            ),
+        )
+
+    @staticmethod
+    def check_config(config: ml_collections.ConfigDict) -> None:
+        """Raises a UserError for a value in these sections that cannot be meant."""
+        check_settings(config.augment, "augment", _AUGMENT)
+        own = config.segmentation
+        check_settings(own, "segmentation", _OWN)
+        head = config.model.head
+        require(head in HEADS, "model.head", head, f"segmentation takes {' or '.join(HEADS)}")
+        require(
+            own.slide_stride <= own.slide_crop and bool(own.slide_stride) == bool(own.slide_crop),
+            "segmentation.slide_stride",
+            own.slide_stride,
+            f"must be 1 .. slide_crop={own.slide_crop}, or 0 if that is 0",
+        )
+        require(
+            not config.data.cache,
+            "data.cache",
+            True,
+            "segmentation changes every image each time it is read; leave it False",
+        )
+
+    @classmethod
+    def create(cls, config: ml_collections.ConfigDict, info: DatasetInfo) -> "Segmentation":
+        """The task of a checked configuration and a dataset."""
+        return cls(ml_collections.FrozenConfigDict(config), info)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.info.class_names
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Resizing and normalization as `data` and `eval` say."""
+        data, evaluation = self.config.data, self.config.eval
+        return Preprocessing(
+            data.image_size,
+            evaluation.resize,
+            evaluation.interpolation,
+            self.info.mean,
+            self.info.std,
+        )
+
+    def build_model(self) -> nn.Module:
+        """A backbone and a head of as many logits as classes."""
+        return model_from_config(self.config.model, self.info.num_classes)
+
+    def train_example(self, record: Record, rng: np.random.Generator) -> Example:
+        """`image` uint8 `[S, S, 3]` and `mask` uint8 `[S, S]`."""
+        augment, size = self.config.augment, (self.config.data.image_size,) * 2
+        image, mask = decode_pair(record)
+        geometry = draw_geometry(
+            mask,
+            rng,
+            scale=augment.scale,
+            ratio=augment.scale_ratio,
+            crop=size,
+            max_class_fraction=augment.max_class_fraction,
+            flip_prob=augment.flip_prob,
+        )
+        image, mask = geometry.apply_image(image), geometry.apply_mask(mask)
+        if augment.photometric:
+            image = photometric_distortion(image, rng)
+        fill = tuple(round(255 * value) for value in self.info.mean)
+        image, mask = pad_bottom_right(image, mask, size, fill)
+        return {"image": image, "mask": mask}
+
+    def eval_example(self, record: Record) -> Example:
+        """`image`, and `image1`, ... of further ratios; `mask` uint8 on its canvas; `size`."""
+        image, mask = decode_pair(record)
+        canvas = np.full(_canvas(mask.shape), IGNORED, np.uint8)
+        canvas[: mask.shape[0], : mask.shape[1]] = mask
+        views = {
+            name: resize_to(image, *sizes) for name, sizes in self._view_sizes(mask.shape).items()
+        }
+        return {**views, "mask": canvas, "size": np.array(mask.shape, np.int32)}
+
+    def eval_shape(self, record: Record) -> tuple:
+        """The sizes of the views and of the mask's canvas."""
+        size = image_size(record["image"], record["name"])
+        return _canvas(size), *(sizes[-1] for sizes in self._view_sizes(size).values())
+
+    def _view_sizes(self, size: tuple[int, int]) -> dict[str, tuple[tuple[int, int], ...]]:
+        """The sizes that an image takes for each view, one after the other."""
+        own = self.config.segmentation
+        sizes = {}
+        for i, ratio in enumerate(own.eval_ratios):
+            fitted = fit_size(size, tuple(int(side * ratio) for side in own.eval_scale))
+            sizes[f"image{i or ''}"] = (fitted, align_size(fitted, own.eval_multiple))
+        return sizes
+
+    def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """`image` and `mask` of training."""
+        height, width, _ = self.preprocessing.shape
+        return {
+            "image": jax.ShapeDtypeStruct((height, width, 3), jnp.uint8),
+            "mask": jax.ShapeDtypeStruct((height, width), jnp.uint8),
+        }
+
+    def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """As `eval_example` of a picture of aspect 4:3, as large as is evaluated."""
+        size = fit_size((3, 4), self.config.segmentation.eval_scale)
+        views = {
+            name: jax.ShapeDtypeStruct((*sizes[-1], 3), jnp.uint8)
+            for name, sizes in self._view_sizes(size).items()
+        }
+        return {
+            **views,
+            "mask": jax.ShapeDtypeStruct(_canvas(size), jnp.uint8),
+            "size": jax.ShapeDtypeStruct((2,), jnp.int32),
+        }
+
+    def loss(self, apply: Apply, batch: Batch) -> tuple[jax.Array, Means]:
+        """Cross-entropy of the pixels, in nats; `aacc` counts the labeled ones."""
+        own, labels = self.config.segmentation, batch["mask"]
+
+        def mean(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            resized = ops.resize_bilinear(logits, labels.shape[1:])
+            sums, counts = ops.segmentation_loss(
+                resized, labels, IGNORED, denominator=own.denominator
+            )
+            return sums.sum(), counts.sum(), resized
+
+        if self.config.model.head == "upernet":
+            logits, auxiliary = apply(batch["image"], auxiliary=True)
+            total, count, _ = mean(auxiliary)
+            extra = own.auxiliary_weight * total / jnp.maximum(count, 1)
+        else:
+            logits, extra = apply(batch["image"]), 0.0
+        total, count, resized = mean(logits)
+        labeled = labels != IGNORED
+        right = (resized.argmax(-1) == labels) & labeled
+        return total / jnp.maximum(count, 1) + extra, {
+            "loss": (total, count),
+            "aacc": (right.sum(dtype=jnp.float32), labeled.sum(dtype=jnp.float32)),
+        }
+
+    def predict(self, apply: Apply, batch: Batch) -> Predictions:
+        """`confusion` int32 `[B, C, C]` and `loss` `[B]`, or without `mask` in the batch `classes`.
+
+        `classes` is int32 `[B, H, W]`, of the image's size.
+        """
+        own = self.config.segmentation
+        views = []
+        for i in range(len(own.eval_ratios)):
+            name = f"image{i or ''}"
+            if name in batch:
+                images = self.preprocessing.normalize(batch[name])
+                views += self._views(apply, images)
+        if "mask" not in batch:
+            canvas = batch["image"].shape[1:3]
+            sizes = jnp.broadcast_to(jnp.array(canvas, jnp.int32), (len(batch["image"]), 2))
+            return {"classes": ops.dense_predictions(views, sizes, canvas)[0]}
+        labels = batch["mask"]
+        classes, loss = ops.dense_predictions(views, batch["size"], labels.shape[1:], labels)
+        confusion = ops.confusion_matrix(classes, labels, self.info.num_classes, IGNORED)
+        return {"confusion": confusion, "loss": loss}
+
+    def _views(self, apply: Apply, images: jax.Array) -> list[ops.View]:
+        """The logits of images `[B, H, W, 3]`, and of them mirrored."""
+        own = self.config.segmentation
+
+        def logits(images: jax.Array) -> jax.Array:
+            if own.slide_crop:
+                return ops.in_windows(apply, images, own.slide_crop, own.slide_stride)
+            return apply(images)
+
+        views = [logits(images)]
+        if own.eval_flip:
+            views.append(logits(images[:, :, ::-1])[:, :, ::-1])
+        return [ops.View(view, images.shape[1:3]) for view in views]
+
+    def score(self, apply: Apply, images: jax.Array, targets: jax.Array) -> jax.Array:
+        """The mean probability of each image's target class over its pixels."""
+        probabilities = self._mean_probabilities(apply, images)
+        return jnp.take_along_axis(probabilities, targets[:, None], axis=-1)[:, 0]
+
+    def best_targets(self, apply: Apply, images: jax.Array) -> jax.Array:
+        """The classes of the highest mean probability."""
+        return self._mean_probabilities(apply, images).argmax(-1).astype(jnp.int32)
+
+    def _mean_probabilities(self, apply: Apply, images: jax.Array) -> jax.Array:
+        return jax.nn.softmax(apply(images)).mean(axis=(1, 2))
+
+    def evaluator(self) -> SegmentationEvaluator:
+        """An empty evaluator."""
+        return SegmentationEvaluator(self.info.class_names)
+
+    def to_results(self, predictions: Mapping[str, np.ndarray]) -> list[SegmentationResult]:
+        """One result for each image."""
+        masks = np.asarray(predictions["classes"]).astype(np.uint8)
+        return [SegmentationResult(mask, self.info) for mask in masks]
+
+    def draw(self, image: Image.Image, result: SegmentationResult) -> Image.Image:
+        """The colors of the classes over the image, half transparent."""
+        colors = result.mask().convert("RGB").resize(image.size, Image.Resampling.NEAREST)
+        return Image.blend(image.convert("RGB"), colors, 0.5)
+
+    def outputs(self, head_output: jax.Array) -> dict[str, jax.Array]:
+        """`mask` uint8 `[B, S, S]` of the image's size, and `logits` float32 of the first level."""
+        size = self.preprocessing.shape[:2]
+        mask = ops.resize_bilinear(head_output, size).argmax(-1).astype(jnp.uint8)
+        return {"mask": mask, "logits": head_output}
+
+
+def _canvas(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns, a little larger than an image, that many sizes share."""
+
+    def side(pixels: int) -> int:
+        step = max(2 ** (pixels.bit_length() - 2), 32)
+        return -(-pixels // step) * step
+
+    return side(size[0]), side(size[1])
