@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "config": {"models", "tasks"},
     "checkpoints": {"config", "data", "models", "settings", "tasks", "weights"},
     "export": {"checkpoints"},
-    "macs": set(),
+    "macs": {"ops"},
     "check": {"checkpoints", "data", "models", "settings", "tasks", "train"},
     "evaluation": {"check", "checkpoints", "config", "data", "tasks", "train"},
     "train": {"check", "checkpoints", "config", "data", "evaluation", "settings", "tasks"},
