@@ -1,4 +1,4 @@
-"""Pure functions on arrays that the model families share: clustering, pooling, convolution, GELU.
+"""Pure functions on arrays that the model families share: clustering, pooling, resizing, GELU.
 
 The modules here hold the plain form of each operation, close to the papers' equations;
 `ops/cpu/` and `ops/tpu/` hold forms tuned for CPUs and TPUs, and `ops/platform.py` selects.
@@ -34,6 +34,7 @@ from cluenet_jax.ops.platform import (
     nearest_center,
     segment_sum,
 )
+from cluenet_jax.ops.resize import resize_bilinear, resize_nearest
 
 __all__ = [
     "adaptive_avg_pool",
@@ -51,6 +52,8 @@ __all__ = [
     "l2_normalize",
     "merge_tokens",
     "nearest_center",
+    "resize_bilinear",
+    "resize_nearest",
     "segment_sum",
     "soft_dispatch",
 ]
