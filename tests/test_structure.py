@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "weights": {"models"},
     "explain": {"models", "ops"},
     "visualization": {"explain"},
-    "tasks": {"models", "data", "metrics", "settings"},
+    "tasks": {"ops", "models", "data", "metrics", "settings"},
     "config": {"models", "tasks"},
     "checkpoints": {"config", "data", "models", "settings", "tasks", "weights"},
     "export": {"checkpoints"},

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cluenet_jax.ops.tpu.one_hot import select
+from cluenet_jax.ops.one_hot import select
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
