@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cluenet_jax.ops.tpu.one_hot import SELECTION
+from cluenet_jax.ops.one_hot import SELECTION
 
 # What the published figures leave out, by the scopes it is in: CLUENet's
 # aggregation, which the reference computes by a fused attention that counters pass

@@ -11,10 +11,17 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(devices
 
 
 @pytest.fixture(scope="session")
-def runner(tmp_path_factory):
+def compiled_programs(tmp_path_factory):
+    """The cache of compiled programs that processes share, those of all pytest workers."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory, compiled_programs):
     from tests.helpers.runs import Runner  # Imports JAX, which must not come before the flags.
 
-    return Runner(tmp_path_factory.mktemp("runs"))
+    return Runner(tmp_path_factory.mktemp("runs"), compiled_programs)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ from cluenet_jax.data.datasets import (
     DATASETS,
     Dataset,
     DatasetInfo,
+    check_task,
     describe_dataset,
     list_datasets,
     load_dataset,
     normalization,
 )
 from cluenet_jax.data.decode import decode_image
+from cluenet_jax.data.decode_mask import IGNORED, MaskFormat, decode_mask, decode_pair
 from cluenet_jax.data.image_files import list_images, read_image_file
 from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
 from cluenet_jax.data.preprocess import Preprocessing
@@ -20,17 +22,22 @@ from cluenet_jax.data.transforms import INTERPOLATIONS
 __all__ = [
     "DATASETS",
     "ERASE_MODES",
+    "IGNORED",
     "INTERPOLATIONS",
     "Batch",
     "Dataset",
     "DatasetInfo",
     "Example",
+    "MaskFormat",
     "Preprocessing",
     "Record",
     "Source",
     "TrainBatches",
     "augment_images",
+    "check_task",
     "decode_image",
+    "decode_mask",
+    "decode_pair",
     "describe_dataset",
     "eval_batches",
     "list_datasets",

@@ -33,6 +33,32 @@ def read_image_file(path: str | pathlib.Path) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
+def split_folder(base: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path:
+    """The first of the folders `names` that `base` has.
+
+    Raises:
+      DatasetError: A name is not one of a folder, or there is none of them; lists what there is.
+    """
+    for name in names:
+        if name == ".." or pathlib.PurePath(name).name != name or "[" in name:
+            raise DatasetError(
+                f"{name!r} is not the name of a folder in {base}; parts such as 'train[:10%]' are "
+                "for TFDS datasets."
+            )
+        if (base / name).is_dir():
+            return base / name
+    present = sorted(p.name for p in base.iterdir() if p.is_dir())
+    raise DatasetError(
+        f"{base} has no folder {' or '.join(names)}; folders there: {', '.join(present) or 'none'}."
+    )
+
+
+def check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
+    """Raises a `DatasetError` for a path that a link leads out of `root`, a resolved one."""
+    if not path.resolve().is_relative_to(root):
+        raise DatasetError(f"{path} is a link out of {root}; put the images themselves there.")
+
+
 def listed_image(folder: pathlib.Path, name: str) -> pathlib.Path:
     """The path of an image that a dataset's list names; a list cannot name a file elsewhere.
 

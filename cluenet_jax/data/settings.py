@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from cluenet_jax.data.datasets import list_datasets
+from cluenet_jax.data.datasets import check_task, list_datasets
 from cluenet_jax.data.transforms import INTERPOLATIONS
 from cluenet_jax.settings import (
     check_batch_size,
@@ -33,6 +33,7 @@ def check_data(config: ml_collections.ConfigDict, device_count: int) -> None:
     """Raises a UserError for a value in these sections that cannot be meant."""
     data = config.data
     check_settings(data, "data", DATA)
+    check_task(data.name, config.task)
     check_settings(config.eval, "eval", EVAL)
     check_batch_size(config.eval.batch_size, "eval.batch_size", device_count)
     require(

@@ -26,7 +26,12 @@ from cluenet_jax.explain.maps import (
     receptive_fields,
     to_image_grid,
 )
-from cluenet_jax.explain.mask_agreement import mask_agreement
+from cluenet_jax.explain.mask_agreement import (
+    bootstrap_interval,
+    compare_partitions,
+    mask_agreement,
+)
+from cluenet_jax.explain.partitions import grid_partition, slic_partition
 
 __all__ = [
     "BestTargetsFn",
@@ -35,8 +40,10 @@ __all__ = [
     "Faithfulness",
     "Importance",
     "ScoreFn",
+    "bootstrap_interval",
     "class_probability",
     "cluster_maps",
+    "compare_partitions",
     "compute_maps",
     "decision_map",
     "decision_regions",
@@ -45,10 +52,12 @@ __all__ = [
     "explain_image",
     "gate_map",
     "grad_cam",
+    "grid_partition",
     "importance",
     "importance_of_masks",
     "mask_agreement",
     "predicted_class",
     "receptive_fields",
+    "slic_partition",
     "to_image_grid",
 ]

@@ -75,23 +75,29 @@ def create_head(name: str, in_channels: Iterable[int], num_classes: int, **optio
     """Builds a head.
 
     Args:
-      name: A name of `cluenet_jax.models.heads.HEADS`.
+      name: "linear", "semantic_fpn" or "upernet".
       in_channels: Width of each level it is given, a backbone's `channels`.
       num_classes: Number of outputs.
-      **options: The other fields of the head's module.
+      **options: The other fields of the head's module (`cluenet_jax.models.heads`). `dtype` may
+        be "float32" or "bfloat16".
 
     Returns:
-      A Flax Linen module; `head.apply(variables, levels, train=False)`.
+      A Flax Linen module; `head.apply(variables, levels, train=False)` takes a tuple of
+      `[B, H_s, W_s, in_channels[s]]`, finest first, and returns float32 logits:
+      `[B, num_classes]` of the head `linear`, `[B, H_1, W_1, num_classes]` of the others.
 
     Raises:
       ValueError: An unknown name or option, or an option that does not fit.
     """
     if name not in HEADS:
         raise ValueError(f"Unknown head {name!r}.{_list_of('Heads', name, HEADS)}")
-    if any(width < 1 for width in in_channels):
-        raise ValueError(f"in_channels={tuple(in_channels)} must be at least 1.")
+    in_channels = tuple(in_channels)
+    if min(in_channels, default=0) < 1:
+        raise ValueError(f"in_channels={in_channels} must be at least 1.")
+    if num_classes < 1:
+        raise ValueError(f"num_classes={num_classes} must be at least 1.")
     try:
-        return HEADS[name].module(num_classes, **options)
+        return HEADS[name].module(in_channels, num_classes, **_with_dtype(options))
     except TypeError as error:
         raise ValueError(f"head {name}: {error}") from error
 
@@ -104,12 +110,12 @@ def create_model(
     Args:
       name: The backbone, a name of `list_models()`.
       num_classes: Number of outputs; the published classifier's if None.
-      head: A name of `cluenet_jax.models.heads.HEADS`.
+      head: A name that `create_head` takes.
       **options: Options of the backbone, as for `create_backbone`.
 
     Returns:
       A Flax Linen module; `model.apply(variables, images, train=False)` takes normalized
-      images `[B, H, W, 3]` and, with the head `linear`, returns `[B, num_classes]` float32.
+      images `[B, H, W, 3]` and returns what the head does.
 
     Raises:
       ValueError: An unknown name or option, or an option that does not fit.
@@ -131,11 +137,17 @@ def _backbone(family: Family, name: str, options: dict[str, Any]) -> nn.Module:
     for key in options:
         if key not in known:
             raise ValueError(f"{name} has no option {key!r}.{_list_of('Options', key, known)}")
-    if isinstance(options.get("dtype"), str):
-        if options["dtype"] not in DTYPES:
-            raise ValueError(f"dtype={options['dtype']!r} is not one of {', '.join(DTYPES)}.")
-        options = {**options, "dtype": DTYPES[options["dtype"]]}
-    return family.create(name, options)
+    return family.create(name, _with_dtype(options))
+
+
+def _with_dtype(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with a type in the place of its name."""
+    dtype = options.get("dtype")
+    if not isinstance(dtype, str):
+        return options
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
+    return {**options, "dtype": DTYPES[dtype]}
 
 
 def _list_of(kind: str, word: str, known: Iterable[str]) -> str:

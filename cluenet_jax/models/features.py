@@ -68,6 +68,14 @@ def check_images(images: jax.Array, min_side: int = 1) -> None:
         )
 
 
+def check_levels(levels: tuple[jax.Array, ...], channels: tuple[int, ...]) -> None:
+    """Raises a ValueError for what are not batches of maps, `channels[s]` wide."""
+    shapes = [level.shape for level in levels]
+    if any(len(shape) != 4 for shape in shapes) or [s[-1] for s in shapes] != [*channels]:
+        expected = ", ".join(f"[batch, height, width, {width}]" for width in channels)
+        raise ValueError(f"levels have the shapes {shapes}; expected {expected}.")
+
+
 def window_owners(
     size: tuple[int, int], cells: tuple[int, int], window: int, stride: int, padding: int
 ) -> np.ndarray:

@@ -30,6 +30,8 @@ CONV1X1 = Kind(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
 CONV = Kind(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
 # [channels, 1, height, width] <-> [height, width, channels]
 DEPTHWISE = Kind(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
+# int64 <-> int32
+COUNT = Kind(lambda a: a.astype(np.int32), lambda a: a.astype(np.int64))
 # [1] <-> []
 SCALAR = Kind(lambda a: a[0], lambda a: a[None])
 # [heads, out, in] <-> [heads, in, out]
@@ -59,6 +61,14 @@ def norm(torch: str, flax: str) -> Iterator[Entry]:
     """The scale and bias of a LayerNorm."""
     yield Entry(f"{torch}.weight", f"{flax}/scale", SAME)
     yield Entry(f"{torch}.bias", f"{flax}/bias", SAME)
+
+
+def batch_norm(torch: str, flax: str) -> Iterator[Entry]:
+    """The scale and bias of a BatchNorm, and what it keeps of its batches."""
+    yield from norm(torch, flax)
+    yield Entry(f"{torch}.running_mean", f"{flax}/mean", SAME, "batch_stats")
+    yield Entry(f"{torch}.running_var", f"{flax}/var", SAME, "batch_stats")
+    yield Entry(f"{torch}.num_batches_tracked", f"{flax}/num_batches", COUNT, "batch_stats")
 
 
 def below(entries: Iterable[Entry], torch: str, flax: str) -> Iterator[Entry]:

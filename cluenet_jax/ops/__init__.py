@@ -1,4 +1,4 @@
-"""Pure functions on arrays that the model families share: clustering, pooling, convolution, GELU.
+"""Pure functions on arrays: clustering, pooling, resizing, GELU, and what dense tasks count.
 
 The modules here hold the plain form of each operation, close to the papers' equations;
 `ops/cpu/` and `ops/tpu/` hold forms tuned for CPUs and TPUs, and `ops/platform.py` selects.
@@ -20,11 +20,13 @@ Indices are int32. A leading `...` means any leading axes, the same in all argum
 from cluenet_jax.ops.aggregate import aggregation_weights
 from cluenet_jax.ops.assign import fit_scores, soft_dispatch
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
+from cluenet_jax.ops.pixel_loss import segmentation_loss
 from cluenet_jax.ops.platform import (
     adaptive_avg_pool,
     aggregate,
     best_fit,
     cluster_mean,
+    confusion_matrix,
     density_peak_clustering,
     depthwise_conv3x3,
     dispatch,
@@ -34,6 +36,7 @@ from cluenet_jax.ops.platform import (
     nearest_center,
     segment_sum,
 )
+from cluenet_jax.ops.resize import resize_bilinear, resize_nearest
 
 __all__ = [
     "adaptive_avg_pool",
@@ -41,6 +44,7 @@ __all__ = [
     "aggregation_weights",
     "best_fit",
     "cluster_mean",
+    "confusion_matrix",
     "cosine_similarity",
     "density_peak_clustering",
     "depthwise_conv3x3",
@@ -51,6 +55,9 @@ __all__ = [
     "l2_normalize",
     "merge_tokens",
     "nearest_center",
+    "resize_bilinear",
+    "resize_nearest",
     "segment_sum",
+    "segmentation_loss",
     "soft_dispatch",
 ]

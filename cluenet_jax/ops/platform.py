@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cluenet_jax.ops import assign, density_peaks, depthwise, merge, pooling
+from cluenet_jax.ops import assign, confusion, density_peaks, depthwise, merge, pooling
 from cluenet_jax.ops.aggregate import aggregate as plain_aggregate
 from cluenet_jax.ops.cpu import argmax as cpu_argmax
 from cluenet_jax.ops.cpu import density_peaks as cpu_density_peaks
@@ -20,6 +20,7 @@ from cluenet_jax.ops.cpu import pooling as cpu_pooling
 from cluenet_jax.ops.cpu import segment as cpu_segment
 from cluenet_jax.ops.gelu import gelu as plain_gelu
 from cluenet_jax.ops.tpu import assign as tpu_assign
+from cluenet_jax.ops.tpu import confusion as tpu_confusion
 from cluenet_jax.ops.tpu import density_peaks as tpu_density_peaks
 from cluenet_jax.ops.tpu import pooling as tpu_pooling
 from cluenet_jax.ops.tpu import segment as tpu_segment
@@ -171,6 +172,20 @@ def _dispatch_backward(saved: tuple[jax.Array, ...], grad: jax.Array):
 
 
 dispatch.defvjp(_dispatch_forward, _dispatch_backward)
+
+
+def confusion_matrix(
+    prediction: jax.Array, label: jax.Array, num_classes: int, ignore: int = 255
+) -> jax.Array:
+    """`ops.confusion.confusion_matrix`."""
+    settings = dict(num_classes=num_classes, ignore=ignore)
+    return jax.lax.platform_dependent(
+        prediction,
+        label,
+        cpu=functools.partial(confusion.confusion_matrix, **settings),
+        # 4 MB an image, where the matrix is stored at all.
+        default=functools.partial(tpu_confusion.confusion_matrix, **settings, block_entries=2**21),
+    )
 
 
 def nearest_center(centers: jax.Array, points: jax.Array) -> jax.Array:

@@ -137,6 +137,8 @@ class Classification(Task):
         augment = config.augment
         check_settings(augment, "augment", _AUGMENT)
         check_settings(config.classification, "classification", _OWN)
+        head = config.model.head
+        require(head == "linear", "model.head", head, "must be linear to classify whole images")
         area = augment.crop_area
         require(not any(area) or all(area), "augment.crop_area", area, "must be above 0, or (0, 0)")
         hue = augment.color_jitter[3]

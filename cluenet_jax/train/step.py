@@ -24,14 +24,14 @@ def make_train_step(
     learning_rate: optax.Schedule,
     optim: ml_collections.ConfigDict,
     seed: int,
-    gather: Callable[[Any], Any] = lambda params: params,
+    gather: Callable[[Any], Any] = lambda tree: tree,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The training step: augment, forward, backward, update.
 
     Args:
       task, model, optimizer, learning_rate, seed: What is trained, and how.
       optim: The settings of that name.
-      gather: What makes sharded parameters whole.
+      gather: What makes sharded parameters and other collections whole.
 
     The step takes a state and a batch and returns the next state and this step's means of the
     task's metrics, `lr`, `grad_norm` and `skipped` (0 or 1). A step whose loss or gradient is
@@ -47,7 +47,7 @@ def make_train_step(
         with jax.named_scope("augment"):
             batch = task.augment(augment_key, batch)
         (loss, means, model_state), grads = compute(
-            gather(state.params), state.model_state, dropout_key, batch
+            *gather((state.params, state.model_state)), dropout_key, batch
         )
         grad_norm = optax.tree.norm(grads)
         usable = jnp.isfinite(grad_norm) & (loss <= optim.max_loss)
@@ -57,7 +57,7 @@ def make_train_step(
             params = optax.apply_updates(state.params, updates)
         ema = (state.ema_params, state.ema_model_state)
         if state.ema_params is not None:
-            ema = optax.incremental_update((params, model_state), ema, 1 - optim.ema_decay)
+            ema = _averaged((params, model_state), ema, optim.ema_decay)
         after = state.replace(
             params=params,
             model_state=model_state,
@@ -83,6 +83,16 @@ def make_train_step(
         return after, metrics
 
     return train_step
+
+
+def _averaged(new: Any, average: Any, decay: float) -> Any:
+    """Exponential moving averages; of integers, such as counts of batches, the last ones."""
+
+    def update(new: jax.Array, old: jax.Array) -> jax.Array:
+        floating = jnp.issubdtype(new.dtype, jnp.floating)
+        return optax.incremental_update(new, old, 1 - decay) if floating else new
+
+    return jax.tree.map(update, new, average)
 
 
 def _make_grad(task: Task, model: nn.Module) -> Callable[..., tuple[_Outputs, Any]]:

@@ -24,7 +24,7 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
         prefix `module.` of data parallel training is dropped.
 
     Returns:
-      float32 arrays by tensor name.
+      float32 arrays by tensor name; integers (BatchNorm's counts of batches) as int64.
 
     Raises:
       UserError: No such file, not of a known kind, corrupt, or a pickle that
@@ -55,7 +55,7 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
             f"{path}: holds no weights. Expected tensors by name, bare or under "
             f"{', '.join(_INSIDE)}; found {', '.join(map(str, unreadable[:5])) or 'nothing'}."
         )
-    return {name: _to_float32(value) for name, value in weights.items()}
+    return {name: _to_numpy(value) for name, value in weights.items()}
 
 
 def write_safetensors(weights: Mapping[str, np.ndarray], path: str) -> None:
@@ -65,11 +65,13 @@ def write_safetensors(weights: Mapping[str, np.ndarray], path: str) -> None:
     save_file(dict(weights), path)
 
 
-def _to_float32(value: Any) -> np.ndarray:
+def _to_numpy(value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         # A torch tensor: NumPy knows no bfloat16, so it turns to float32 first.
-        value = value.detach().cpu().float().numpy()
-    return np.asarray(value, np.float32)
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()
+    integer = np.issubdtype(value.dtype, np.integer)
+    return np.asarray(value, np.int64 if integer else np.float32)
 
 
 def _read_torch(file: pathlib.Path) -> Mapping[str, Any]:

@@ -48,3 +48,24 @@ class ImageSource:
             raise IndexError(index)
         image = Image.new("RGB", (self.side, self.side), (index, 255 - index, 0))
         return {"image": encode(image), "label": index, "name": f"image {index}"}
+
+
+def mask_folder(
+    root: pathlib.Path, splits: tuple[str, ...] = ("train", "val"), count: int = 3, values: int = 3
+) -> pathlib.Path:
+    """root/{images,annotations}/SPLIT/{0,1,...}.{jpg,png}, 40x30; no list of classes."""
+    for split in splits:
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            image = encode(smooth_image(i), "JPEG")
+            (root / "images" / split / f"{i}.jpg").write_bytes(image)
+            mask = Image.fromarray(stripes(values))
+            (root / "annotations" / split / f"{i}.png").write_bytes(encode(mask))
+    return root
+
+
+def stripes(values: int, height: int = 30, width: int = 40) -> np.ndarray:
+    """uint8 `[height, width]`: vertical stripes of the values 0, 1, ... from left to right."""
+    row = np.arange(width) * values // width
+    return np.broadcast_to(row, (height, width)).astype(np.uint8)

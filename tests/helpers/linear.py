@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from cluenet_jax.config import default_config
 from cluenet_jax.data import DatasetInfo
+from cluenet_jax.models.batch_norm import BatchNorm
 from cluenet_jax.tasks import create_task
 from cluenet_jax.train import sharding
 from cluenet_jax.train.optimizer import make_optimizer
@@ -25,7 +26,7 @@ class Linear(nn.Module):
     def __call__(self, images, train=False):
         x = images.reshape(len(images), -1)
         if self.stats:
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.5)(x)
+            x = BatchNorm()(x, train)
         return nn.Dense(7)(x)
 
 

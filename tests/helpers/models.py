@@ -28,9 +28,15 @@ def random_variables(model, images):
     """Random weights of the right shapes, without compiling the model's own `init`."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda s: jnp.asarray(0.3 * rng.standard_normal(s.shape, np.float32)), shapes
-    )
+
+    def draw(path, leaf):
+        if jnp.issubdtype(leaf.dtype, jnp.integer):
+            return jnp.asarray(rng.integers(1, 100, leaf.shape), leaf.dtype)
+        value = 0.3 * rng.standard_normal(leaf.shape, np.float32)
+        # A variance is positive.
+        return jnp.asarray(1 + abs(value) if path[-1].key == "var" else value)
+
+    return jax.tree.map_with_path(draw, shapes)
 
 
 @functools.cache

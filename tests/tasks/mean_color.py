@@ -55,7 +55,7 @@ class MeanColor(base.Task):
         return MeanColor(Preprocessing(size, 0, "bilinear", info.mean, info.std))
 
     def build_model(self):
-        sizes = dict(dims=(8, 8, 16, 16), num_heads=(1, 1, 2, 2), head_dim=8)
+        sizes = dict(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), head_dim=8)
         return Model(cluenet_jax.create_backbone("cluenet_nano", **sizes), Head())
 
     def eval_example(self, record):

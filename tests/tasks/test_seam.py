@@ -23,12 +23,12 @@ from tests.helpers.runs import ROOT, records_of
 from tests.tasks import mean_color
 
 
-def start(folder: pathlib.Path, workdir: str) -> subprocess.Popen:
+def start(folder: pathlib.Path, workdir: str, cache: pathlib.Path) -> subprocess.Popen:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags(devices=1),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, "-m", "tests.tasks.mean_color"]
@@ -49,19 +49,19 @@ def finish(process: subprocess.Popen) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, compiled_programs):
     """Two runs on the same images: one undisturbed, the other killed and resumed."""
     folder = tmp_path_factory.mktemp("seam")
     image_folder(folder / "images", train=20, test=7, side=16)
-    finish(start(folder, "undisturbed"))
-    process = start(folder, "killed")
+    finish(start(folder, "undisturbed", compiled_programs))
+    process = start(folder, "killed", compiled_programs)
     metrics, deadline = folder / "killed" / "metrics.jsonl", time.monotonic() + 300
     while not metrics.exists() or '"step": 7' not in metrics.read_text():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert "Resuming after step" in finish(start(folder, "killed"))
+    assert "Resuming after step" in finish(start(folder, "killed", compiled_programs))
     return folder
 
 

@@ -119,7 +119,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(runner, undisturbed, tmp_pa
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(runner, undisturbed, tmp_path):
-    with small_disk(tmp_path / "disk", "size=24m") as disk:
+    with small_disk(tmp_path / "disk", "size=3m") as disk:
         output = runner.run(str(disk / "run"), "--config.checkpoint.keep_latest=9", code=2)
         assert "could not be written" in output and "No space left" in output
         assert "make room, and the same command resumes" in output

@@ -153,7 +153,7 @@ def test_fine_tuning_takes_the_backbone(runner, undisturbed):
     ours, theirs = (
         load(str(runner.folder / name)).variables["params"] for name in ("tuned", "undisturbed")
     )
-    assert ours["head"]["linear"]["kernel"].shape == (96, 3)
+    assert ours["head"]["linear"]["kernel"].shape == (16, 3)
     chex.assert_trees_all_equal(ours["backbone"], theirs["backbone"])
     message = runner.run(
         "mismatch",

@@ -67,7 +67,12 @@ def test_other_collections_are_updated_averaged_and_used(parts):
     np.testing.assert_allclose(average, 0.9 * before + 0.1 * now, rtol=1e-5, atol=1e-7)
     expected = (np.asarray(batch["image"], np.float32) / 255 - 0.5) / 0.25
     if parts == 1:
-        np.testing.assert_allclose(now, 0.5 * expected.reshape(8, -1).mean(0), atol=1e-5)
+        np.testing.assert_allclose(now, 0.1 * expected.reshape(8, -1).mean(0), atol=1e-5)
+    # A count is no average, and keeps its type.
+    for tree in (after.model_state, after.ema_model_state):
+        num_batches = tree["batch_stats"]["BatchNorm_0"]["num_batches"]
+        assert num_batches == parts and num_batches.dtype == jnp.int32
+    chex.assert_trees_all_equal_dtypes(state, after)
     items = after.to_items()
     assert items["variables"].keys() == {"params", "batch_stats"}
     chex.assert_trees_all_equal(state.from_items(items), after)

@@ -1,11 +1,13 @@
 """Weights to PyTorch's names and back."""
 
 import chex
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import cluenet_jax
-from cluenet_jax.weights import from_torch, to_torch
-from tests.helpers.models import random_images, random_variables, tiny_cluenet
+from cluenet_jax.weights import from_torch, read_state_dict, to_torch, write_safetensors
+from tests.helpers.models import random_images, random_variables, tiny_cluenet, tiny_clustr
 
 PUBLISHED = [name for name in cluenet_jax.list_models() if "nano" not in name]
 
@@ -15,6 +17,38 @@ def test_weights_go_to_torch_and_back_bit_for_bit(name):
     model = cluenet_jax.create_model(name)
     variables = random_variables(model, random_images(1, 64, 64, 3))
     chex.assert_trees_all_equal(from_torch(to_torch(variables, model), model), variables)
+
+
+@pytest.mark.parametrize("head", ["semantic_fpn", "upernet"])
+@pytest.mark.parametrize("tiny", [tiny_cluenet, tiny_clustr])
+def test_models_of_dense_prediction_have_the_names_of_mmsegmentation(tiny, head, tmp_path):
+    model = tiny(head=head)
+    variables = random_variables(model, random_images(1, 32, 32, 3))
+    assert variables.keys() == {"params", "batch_stats"}
+    weights = to_torch(variables, model)
+    parts = dict(semantic_fpn={"neck", "decode_head"}, upernet={"decode_head", "auxiliary_head"})
+    assert {name.split(".")[0] for name in weights} == {"backbone", *parts[head]}
+    norms = [f"backbone.norm{i}.weight" for i in ((0, 2, 4, 6) if tiny is tiny_cluenet else (1, 4))]
+    assert set(norms) <= weights.keys() and "backbone.norm.weight" not in weights
+    write_safetensors(weights, str(tmp_path / "w.safetensors"))
+    chex.assert_trees_all_equal(load_file(tmp_path / "w.safetensors"), weights)
+    again = from_torch(read_state_dict(str(tmp_path / "w.safetensors")), model)
+    chex.assert_trees_all_equal(again, variables)
+    chex.assert_trees_all_equal_dtypes(again, variables)
+
+
+@pytest.mark.parametrize("name", ["linear", "semantic_fpn", "upernet"])
+def test_a_head_alone_has_the_names_without_the_backbone(name):
+    head = cluenet_jax.create_head(name, [8, 10, 12, 14], 5)
+    levels = tuple(random_images(1, 2, 2, width) for width in head.in_channels)
+    variables = random_variables(head, levels)
+    weights = to_torch(variables, head)
+    chex.assert_trees_all_equal(from_torch(weights, head), variables)
+    counts = {k: v for k, v in weights.items() if k.endswith("num_batches_tracked")}
+    assert len(counts) == dict(linear=0, semantic_fpn=7, upernet=13)[name]
+    assert all(v.dtype == np.int64 and v.shape == () for v in counts.values())
+    assert all(v.dtype == np.float32 for k, v in weights.items() if k not in counts)
+    assert not any(name.startswith("backbone.") for name in weights)
 
 
 def test_from_torch_lists_all_that_does_not_fit():

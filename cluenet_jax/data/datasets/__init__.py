@@ -7,6 +7,7 @@ needs them is loaded.
 from cluenet_jax.data.datasets.info import Dataset, DatasetInfo
 from cluenet_jax.data.datasets.registry import (
     DATASETS,
+    check_task,
     describe_dataset,
     list_datasets,
     load_dataset,
@@ -17,6 +18,7 @@ __all__ = [
     "DATASETS",
     "Dataset",
     "DatasetInfo",
+    "check_task",
     "describe_dataset",
     "list_datasets",
     "load_dataset",

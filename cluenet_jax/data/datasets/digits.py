@@ -7,6 +7,7 @@ UCI Machine Learning Repository, 1998 (its test part).
 import dataclasses
 import hashlib
 import io
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -47,6 +48,26 @@ def open_digits(
     Raises:
       DatasetError: There is no such split.
     """
+    scans, labels, splits = read_scans()
+
+    def open_split(split: str) -> MemorySource:
+        indices = select_split("digits", splits, split)
+        return MemorySource(
+            tuple(
+                {
+                    "image": _encode(scans[index]),
+                    "label": int(labels[index]),
+                    "name": f"digits {split}[{number}]",
+                }
+                for number, index in enumerate(indices)
+            )
+        )
+
+    return CLASS_NAMES, open_split(train_split or "train"), open_split(eval_split or "test")
+
+
+def read_scans() -> tuple[np.ndarray, np.ndarray, dict[str, list[int]]]:
+    """The scans, float `[1797, 8, 8]` in 0 .. 16; their digits; the indices of both splits."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -58,21 +79,7 @@ def open_digits(
         random_state=0,
     )
     splits = {"train": _shuffled("train", train), "test": _shuffled("test", test)}
-
-    def open_split(split: str) -> MemorySource:
-        indices = _select(splits, split)
-        return MemorySource(
-            tuple(
-                {
-                    "image": _encode(digits.images[index]),
-                    "label": int(digits.target[index]),
-                    "name": f"digits {split}[{number}]",
-                }
-                for number, index in enumerate(indices)
-            )
-        )
-
-    return CLASS_NAMES, open_split(train_split or "train"), open_split(eval_split or "test")
+    return digits.images, digits.target, splits
 
 
 def _shuffled(split: str, indices: np.ndarray) -> list[int]:
@@ -90,8 +97,12 @@ def _encode(scan: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _select(splits: dict[str, list[int]], split: str) -> list[int]:
-    """The indices of a TFDS split expression."""
+def select_split(dataset: str, splits: Mapping[str, Sequence[int]], split: str) -> Sequence[int]:
+    """The indices of a TFDS split expression, such as "train" or "train[:10%]".
+
+    Raises:
+      DatasetError: There is no such split, or it is empty; names the dataset and its splits.
+    """
     if split in splits:
         return splits[split]
     import tensorflow_datasets as tfds
@@ -104,10 +115,10 @@ def _select(splits: dict[str, list[int]], split: str) -> list[int]:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, KeyError) as error:
         raise DatasetError(
-            f"digits has no split {split!r}; it has {', '.join(splits)}, and parts such as "
+            f"{dataset} has no split {split!r}; it has {', '.join(splits)}, and parts such as "
             f"'train[:10%]'. ({error})"
         ) from error
     indices = [i for part in parts for i in splits[part.splitname][part.from_ : part.to]]
     if not indices:
-        raise DatasetError(f"The split {split!r} of digits is empty.")
+        raise DatasetError(f"The split {split!r} of {dataset} is empty.")
     return indices

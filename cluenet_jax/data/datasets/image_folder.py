@@ -4,7 +4,12 @@ import dataclasses
 import os
 import pathlib
 
-from cluenet_jax.data.image_files import list_images, read_image_file
+from cluenet_jax.data.image_files import (
+    check_inside,
+    list_images,
+    read_image_file,
+    split_folder,
+)
 from cluenet_jax.data.records import Record
 from cluenet_jax.errors import DatasetError
 
@@ -50,8 +55,8 @@ def open_image_folder(
     base = pathlib.Path(root).expanduser()
     if not base.is_dir():
         raise DatasetError(f"data.dir={root}: there is no such folder.")
-    train = _split_folder(base, (train_folder or "train",))
-    evaluation = _split_folder(base, (eval_folder,) if eval_folder else EVAL_FOLDERS)
+    train = split_folder(base, (train_folder or "train",))
+    evaluation = split_folder(base, (eval_folder,) if eval_folder else EVAL_FOLDERS)
     classes = tuple(folder.name for folder in _class_folders(train))
     extra = sorted({folder.name for folder in _class_folders(evaluation)} - set(classes))
     if extra:
@@ -60,21 +65,6 @@ def open_image_folder(
             "same class folders."
         )
     return classes, _list_files(train, classes), _list_files(evaluation, classes)
-
-
-def _split_folder(base: pathlib.Path, names: tuple[str, ...]) -> pathlib.Path:
-    for name in names:
-        if name == ".." or pathlib.PurePath(name).name != name or "[" in name:
-            raise DatasetError(
-                f"{name!r} is not the name of a folder in {base}; parts such as 'train[:10%]' are "
-                "for TFDS datasets."
-            )
-        if (base / name).is_dir():
-            return base / name
-    present = sorted(p.name for p in base.iterdir() if p.is_dir())
-    raise DatasetError(
-        f"{base} has no folder {' or '.join(names)}; folders there: {', '.join(present) or 'none'}."
-    )
 
 
 def _class_folders(split: pathlib.Path) -> list[pathlib.Path]:
@@ -89,16 +79,11 @@ def _list_files(split: pathlib.Path, classes: tuple[str, ...]) -> FolderSource:
     label_of = {name: label for label, name in enumerate(classes)}
     files = []
     for folder in _class_folders(split):
-        _check_inside(folder, root)
+        check_inside(folder, root)
         paths = list_images(folder)
         for path in filter(os.path.islink, paths):
-            _check_inside(pathlib.Path(path), root)
+            check_inside(pathlib.Path(path), root)
         if not paths:
             raise DatasetError(f"{folder} has no images.")
         files += [(path, label_of[folder.name]) for path in paths]
     return FolderSource(tuple(files))
-
-
-def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
-    if not path.resolve().is_relative_to(root):
-        raise DatasetError(f"{path} is a link out of {root}; put the images themselves there.")

@@ -4,11 +4,15 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 
+from cluenet_jax.data.datasets.ade20k import open_ade20k
+from cluenet_jax.data.datasets.camvid import CLASSES as CAMVID_CLASSES
+from cluenet_jax.data.datasets.camvid import open_camvid
+from cluenet_jax.data.datasets.digit_scenes import open_digit_scenes
 from cluenet_jax.data.datasets.digits import open_digits
 from cluenet_jax.data.datasets.image_folder import open_image_folder
-from cluenet_jax.data.datasets.info import Dataset, DatasetInfo
+from cluenet_jax.data.datasets.info import Dataset, DatasetInfo, Opened, Rgb8
+from cluenet_jax.data.datasets.mask_folder import open_mask_folder
 from cluenet_jax.data.datasets.tfds import TfdsDataset
-from cluenet_jax.data.records import Source
 from cluenet_jax.errors import DatasetError
 
 Rgb = tuple[float, float, float]
@@ -24,15 +28,19 @@ class Entry:
     """A row of the table.
 
     Attributes:
-      open: Function of (data_dir, train_split, eval_split) that gives the class names, the
-        training and the eval source.
+      open: Function of (data_dir, train_split, eval_split) that gives the fields of `Opened`, the
+        colors only if the dataset has its own.
       normalization: Mean and standard deviation of RGB.
       num_classes: None where only the data says.
+      tasks: Names of those that its records have the truth for.
+      colors: The dataset's own colors of its classes.
     """
 
-    open: Callable[[str, str, str], tuple[tuple[str, ...], Source, Source]]
+    open: Callable[[str, str, str], tuple]
     normalization: tuple[Rgb, Rgb] = _IMAGENET
     num_classes: int | None = None
+    tasks: tuple[str, ...] = ("classification",)
+    colors: tuple[Rgb8, ...] = ()
 
 
 DATASETS = {
@@ -85,6 +93,10 @@ DATASETS = {
         num_classes=1000,
     ),
     "image_folder": Entry(open_image_folder),
+    "digit_scenes": Entry(open_digit_scenes, _HALF, 11, ("segmentation", "detection")),
+    "camvid": Entry(open_camvid, _IMAGENET, 11, ("segmentation",), tuple(CAMVID_CLASSES.values())),
+    "ade20k": Entry(open_ade20k, _IMAGENET, 150, ("segmentation",)),
+    "mask_folder": Entry(open_mask_folder, tasks=("segmentation",)),
 }
 
 
@@ -112,7 +124,20 @@ def describe_dataset(name: str, num_targets: int | None = None) -> DatasetInfo:
     count = num_targets or entry.num_classes
     if not count:
         raise DatasetError(f"The number of targets of {name} is known only from its data.")
-    return DatasetInfo(name, tuple(map(str, range(count))), *entry.normalization)
+    return DatasetInfo(name, tuple(map(str, range(count))), *entry.normalization, entry.colors)
+
+
+def check_task(name: str, task: str) -> None:
+    """Raises a DatasetError if a dataset's records lack the truth that a task learns.
+
+    A task that no dataset of the table names is not checked.
+    """
+    suited = [other for other, entry in DATASETS.items() if task in entry.tasks]
+    if suited and name not in suited:
+        raise DatasetError(
+            f"config.data.name={name!r} is for {' and '.join(_entry(name).tasks)}, the task is "
+            f"{task}; for it there are {', '.join(suited)}."
+        )
 
 
 def load_dataset(
@@ -123,17 +148,18 @@ def load_dataset(
     Args:
       name: One of `list_datasets()`.
       data_dir: TFDS's data directory ("" for `~/tensorflow_datasets` or
-        `TFDS_DATA_DIR`), or the root of an image folder.
+        `TFDS_DATA_DIR`), or the root of a folder of images.
       train_split, eval_split: TFDS split expressions such as "train[:10%]", or
-        names of folders of an image folder; "" for the dataset's own.
+        names of folders where the dataset is one; "" for the dataset's own.
 
     Raises:
       DatasetError: The name is unknown, or the data is missing: the message
         gives the command or folder that would provide it.
     """
     entry = _entry(name)
-    class_names, train, evaluation = entry.open(data_dir, train_split, eval_split)
-    return Dataset(DatasetInfo(name, class_names, *entry.normalization), train, evaluation)
+    opened = Opened(*entry.open(data_dir, train_split, eval_split))
+    info = DatasetInfo(name, opened.class_names, *entry.normalization, opened.colors)
+    return Dataset(info, opened.train, opened.eval)
 
 
 def _entry(name: str) -> Entry:

@@ -1,9 +1,10 @@
 """Random and fixed transforms of single images on the host, while they are decoded.
 
-Pillow images of mode RGB in and out; random draws from a NumPy generator.
+Classification's take Pillow images of mode RGB, segmentation's take arrays of pixels; random draws
+come from a NumPy generator.
 """
 
-from cluenet_jax.data.transforms.color import color_jitter
+from cluenet_jax.data.transforms.color import color_jitter, photometric_distortion
 from cluenet_jax.data.transforms.geometry import (
     INTERPOLATIONS,
     random_resized_crop,
@@ -11,12 +12,31 @@ from cluenet_jax.data.transforms.geometry import (
     resize_and_center_crop,
 )
 from cluenet_jax.data.transforms.rand_augment import rand_augment
+from cluenet_jax.data.transforms.resample import Window, resample_image, resample_mask
+from cluenet_jax.data.transforms.segmentation import (
+    Geometry,
+    align_size,
+    draw_geometry,
+    fit_size,
+    pad_bottom_right,
+    resize_to_fit,
+)
 
 __all__ = [
     "INTERPOLATIONS",
+    "Geometry",
+    "Window",
+    "align_size",
     "color_jitter",
+    "draw_geometry",
+    "fit_size",
+    "pad_bottom_right",
+    "photometric_distortion",
     "rand_augment",
     "random_resized_crop",
+    "resample_image",
+    "resample_mask",
     "resize",
     "resize_and_center_crop",
+    "resize_to_fit",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from cluenet_jax.models.heads import linear
+from cluenet_jax.models.heads import linear, semantic_fpn, upernet
 from cluenet_jax.models.torch_names import Entry
 
 
@@ -15,7 +15,7 @@ class HeadKind:
     """A kind of head.
 
     Attributes:
-      module: Its Flax module; the first field is the number of outputs.
+      module: Its Flax module; the first fields are `in_channels` and `num_classes`.
       torch_names: From a head to the names of its arrays in published checkpoints.
       torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
       pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
@@ -29,6 +29,12 @@ class HeadKind:
 
 HEADS: Mapping[str, HeadKind] = {
     "linear": HeadKind(linear.LinearHead, linear.torch_names, torch_prefix="", pyramid=False),
+    "semantic_fpn": HeadKind(
+        semantic_fpn.SemanticFPN, semantic_fpn.torch_names, torch_prefix="backbone.", pyramid=True
+    ),
+    "upernet": HeadKind(
+        upernet.UperNet, upernet.torch_names, torch_prefix="backbone.", pyramid=True
+    ),
 }
 
 

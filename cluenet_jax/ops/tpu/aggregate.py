@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from cluenet_jax.ops.cosine import inverse_length, l2_normalize
+from cluenet_jax.ops.one_hot import product
 from cluenet_jax.ops.tpu.cosine import centers_gradient, cosines, points_gradient
-from cluenet_jax.ops.tpu.one_hot import product
 
 
 @jax.custom_vjp

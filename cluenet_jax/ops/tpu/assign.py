@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from cluenet_jax.ops.assign import argmax_rows
 from cluenet_jax.ops.cosine import inverse_length, l2_normalize
+from cluenet_jax.ops.one_hot import product, select, take_rows, weighted_members
 from cluenet_jax.ops.tpu.cosine import centers_gradient, cosines, points_gradient
-from cluenet_jax.ops.tpu.one_hot import product, select, take_rows, weighted_members
 
 
 def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:

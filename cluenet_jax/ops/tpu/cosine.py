@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cluenet_jax.ops.cosine import SHORTEST, inverse_length, l2_normalize
-from cluenet_jax.ops.tpu.one_hot import product
+from cluenet_jax.ops.one_hot import product
 
 
 def cosines(centers: jax.Array, points: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cluenet_jax.ops.assign import argmax_rows
 from cluenet_jax.ops.density_peaks import squared_distances, to_distance
-from cluenet_jax.ops.tpu.one_hot import select
+from cluenet_jax.ops.one_hot import select
 
 
 def density_peak_clusters(

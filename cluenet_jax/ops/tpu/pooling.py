@@ -9,7 +9,7 @@ import numpy as np
 from cluenet_jax.ops import pooling
 from cluenet_jax.ops.assign import argmax_rows
 from cluenet_jax.ops.cosine import l2_normalize
-from cluenet_jax.ops.tpu.one_hot import product, select
+from cluenet_jax.ops.one_hot import product, select
 
 
 @functools.cache

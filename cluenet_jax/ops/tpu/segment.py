@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cluenet_jax.ops import segment
-from cluenet_jax.ops.tpu.one_hot import members, select, take_rows
+from cluenet_jax.ops.one_hot import members, select, take_rows
 
 
 def segment_sum(

@@ -5,8 +5,16 @@ import sys
 
 import pytest
 
-from cluenet_jax.data import describe_dataset, list_datasets, load_dataset, normalization
-from cluenet_jax.errors import DatasetError
+from cluenet_jax.check import check_config
+from cluenet_jax.config import default_config
+from cluenet_jax.data import (
+    check_task,
+    describe_dataset,
+    list_datasets,
+    load_dataset,
+    normalization,
+)
+from cluenet_jax.errors import DatasetError, UserError
 
 
 @pytest.mark.parametrize("look_up", [load_dataset, normalization])
@@ -38,6 +46,31 @@ def test_datasets_are_described_without_reading_them():
     assert describe_dataset("image_folder", 7).num_classes == 7
     with pytest.raises(DatasetError, match="targets of image_folder"):
         describe_dataset("image_folder")
+
+
+def test_a_dataset_is_for_some_tasks():
+    for name, task in (
+        ("digits", "classification"),
+        ("digit_scenes", "segmentation"),
+        ("digit_scenes", "detection"),
+        ("digits", "a task of a plug-in"),
+    ):
+        check_task(name, task)
+    with pytest.raises(
+        DatasetError,
+        match="name='digits' is for classification, the task is segmentation; for it there are "
+        "digit_scenes, camvid, ade20k, mask_folder",
+    ):
+        check_task("digits", "segmentation")
+    with pytest.raises(DatasetError, match="name='camvid' is for segmentation, .* classification"):
+        check_task("camvid", "classification")
+
+
+def test_a_recipe_with_a_dataset_of_another_task_is_refused():
+    config = default_config()
+    config.data.name = "digit_scenes"
+    with pytest.raises(UserError, match="is for segmentation and detection, the task is class"):
+        check_config(config, device_count=1)
 
 
 def test_importing_the_table_imports_no_dataset_library():
