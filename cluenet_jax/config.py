@@ -115,12 +115,15 @@ def _optim() -> dict[str, Any]:
         weight_decay=0.05,
         # Whether norms, biases and scalars decay like matrices and kernels.
         decay_norm_and_bias=True,
-        # Epochs of the cosine, warm-up among them.
+        # Epochs of the decay, warm-up among them.
         epochs=100.0,
+        # "cosine", or "poly": a power of the fraction of the epochs that is left.
+        decay="cosine",
+        poly_power=1.0,
         warmup_epochs=5.0,
         warmup_lr=1e-6,
         min_lr=1e-5,
-        # Epochs at min_lr after the cosine, beyond optim.epochs.
+        # Epochs at min_lr after the decay, beyond optim.epochs.
         cooldown_epochs=0.0,
         # "epoch": the learning rate changes once an epoch, as published; or "step".
         lr_update="epoch",

@@ -26,12 +26,13 @@ def make_eval_step(task: Task, model: nn.Module) -> Callable[[Any, Batch], dict[
     """The evaluation step: from variables and a batch to what an evaluator adds.
 
     Returns:
-      A function to be jitted: `predictions` of the task, and `batch` without its images.
+      A function to be jitted: `predictions` of the task, and `batch` without what is as large as
+      images.
     """
 
     def eval_step(variables: Any, batch: Batch) -> dict[str, Any]:
         predictions = task.predict(functools.partial(model.apply, variables), batch)
-        truth = {name: array for name, array in batch.items() if name != "image"}
+        truth = {name: array for name, array in batch.items() if array.ndim < 3}
         return {"predictions": predictions, "batch": truth}
 
     return eval_step
@@ -66,7 +67,7 @@ def read_eval_set(
     mesh: Mesh,
     cache: dict[int, Any] | None = None,
 ) -> Iterable[Batch]:
-    """Every example once, in order, on the devices.
+    """Every example once, those of a shape in order, on the devices.
 
     Args:
       task: Whose `eval_example` reads a record.
@@ -79,6 +80,7 @@ def read_eval_set(
         source,
         task.eval_example,
         batch_size=batch_size,
+        shape_of=task.eval_shape,
         cache=cache,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

@@ -121,7 +121,7 @@ def compile_train_step(programs: Programs) -> CompiledProgram:
 def compile_eval_step(programs: Programs) -> CompiledProgram:
     """The evaluation step."""
     variables = programs.state_spec().eval_variables
-    batch = programs.batch_spec(programs.config.eval.batch_size)
+    batch = programs.batch_spec(programs.config.eval.batch_size, train=False)
     held = {"parameters": variables["params"], "optimizer": (), "batch": batch}
     return compile_step("eval_step", programs.eval_step, (variables, batch), held)
 

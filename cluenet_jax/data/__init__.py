@@ -11,7 +11,7 @@ from cluenet_jax.data.datasets import (
     load_dataset,
     normalization,
 )
-from cluenet_jax.data.decode import decode_image
+from cluenet_jax.data.decode import decode_image, image_size
 from cluenet_jax.data.decode_mask import IGNORED, MaskFormat, decode_mask, decode_pair
 from cluenet_jax.data.image_files import list_images, read_image_file
 from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
@@ -40,6 +40,7 @@ __all__ = [
     "decode_pair",
     "describe_dataset",
     "eval_batches",
+    "image_size",
     "list_datasets",
     "list_images",
     "load_dataset",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cluenet_jax.errors import ImageError
 
@@ -38,6 +38,11 @@ def decode_image(data: bytes, name: str = "image", max_pixels: int | None = None
       ImageError: Not an image, truncated, of floating point pixels, or above `max_pixels`.
     """
     return decode_with(_to_rgb, data, name, FORMATS, max_pixels)
+
+
+def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+    """Height and width of what `decode_image` would return; decodes no pixels."""
+    return decode_with(_upright_size, data, name, FORMATS)
 
 
 def decode_with(
@@ -90,3 +95,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     # `convert` would copy.
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (image.width, image.height) if turned else (image.height, image.width)

@@ -20,7 +20,8 @@ Indices are int32. A leading `...` means any leading axes, the same in all argum
 from cluenet_jax.ops.aggregate import aggregation_weights
 from cluenet_jax.ops.assign import fit_scores, soft_dispatch
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
-from cluenet_jax.ops.pixel_loss import segmentation_loss
+from cluenet_jax.ops.dense_predictions import View, dense_predictions
+from cluenet_jax.ops.pixel_loss import DENOMINATORS, segmentation_loss
 from cluenet_jax.ops.platform import (
     adaptive_avg_pool,
     aggregate,
@@ -37,8 +38,11 @@ from cluenet_jax.ops.platform import (
     segment_sum,
 )
 from cluenet_jax.ops.resize import resize_bilinear, resize_nearest
+from cluenet_jax.ops.windows import in_windows
 
 __all__ = [
+    "DENOMINATORS",
+    "View",
     "adaptive_avg_pool",
     "aggregate",
     "aggregation_weights",
@@ -46,12 +50,14 @@ __all__ = [
     "cluster_mean",
     "confusion_matrix",
     "cosine_similarity",
+    "dense_predictions",
     "density_peak_clustering",
     "depthwise_conv3x3",
     "dispatch",
     "fit_scores",
     "gelu",
     "hard_assign",
+    "in_windows",
     "l2_normalize",
     "merge_tokens",
     "nearest_center",

@@ -55,9 +55,7 @@ def dense_predictions(
     columns = [_weights(sizes[:, 1], width, view.size[1], view.logits.shape[2]) for view in views]
     if labels is None:
         labels = jnp.full((batch, height, width), _IGNORED, jnp.uint8)
-    labels = jnp.pad(
-        labels, ((0, 0), (0, filled - height), (0, 0)), constant_values=_IGNORED
-    )
+    labels = jnp.pad(labels, ((0, 0), (0, filled - height), (0, 0)), constant_values=_IGNORED)
 
     def in_blocks(x: jax.Array) -> jax.Array:
         return jnp.swapaxes(x.reshape(batch, blocks, block_rows, *x.shape[2:]), 0, 1)

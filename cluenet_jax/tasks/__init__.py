@@ -5,8 +5,9 @@ import ml_collections
 from cluenet_jax.data import DatasetInfo
 from cluenet_jax.tasks.base import Task
 from cluenet_jax.tasks.classification import Classification
+from cluenet_jax.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Task]] = {Classification.name: Classification}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation)}
 
 
 def create_task(config: ml_collections.ConfigDict, info: DatasetInfo) -> Task:

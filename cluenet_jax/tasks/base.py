@@ -5,7 +5,7 @@ protocol alone, so a new task is a new file here and a line in `cluenet_jax.task
 has a body here is a default that a task may keep.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -127,9 +127,17 @@ class Task(Protocol):
         """A record, decoded and prepared for evaluation."""
         ...
 
+    # From a record to what tells apart those whose `eval_example`s differ in shape, a function;
+    # None where all are of one shape.
+    eval_shape: ClassVar[Callable[[Record], Hashable] | None] = None
+
     def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and types of what `train_example` and `eval_example` give, reading nothing."""
+        """Shapes and types of what `train_example` gives, reading nothing."""
         ...
+
+    def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """As `example_spec`, of `eval_example`, or of a common size of it."""
+        return self.example_spec()
 
     # On the devices, pure functions.
 

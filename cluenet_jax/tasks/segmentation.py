@@ -21,7 +21,7 @@ from cluenet_jax.data.transforms import (
     fit_size,
     pad_bottom_right,
     photometric_distortion,
-    resize_to,
+    resize_to_fit,
 )
 from cluenet_jax.metrics.segmentation import SegmentationEvaluator
 from cluenet_jax.models.settings import model_from_config
@@ -211,23 +211,30 @@ class Segmentation(Task):
         canvas = np.full(_canvas(mask.shape), IGNORED, np.uint8)
         canvas[: mask.shape[0], : mask.shape[1]] = mask
         views = {
-            name: resize_to(image, *sizes) for name, sizes in self._view_sizes(mask.shape).items()
+            name: resize_to_fit(image, scale, self.config.segmentation.eval_multiple)
+            for name, scale in self._eval_scales()
         }
         return {**views, "mask": canvas, "size": np.array(mask.shape, np.int32)}
 
     def eval_shape(self, record: Record) -> tuple:
         """The sizes of the views and of the mask's canvas."""
         size = image_size(record["image"], record["name"])
-        return _canvas(size), *(sizes[-1] for sizes in self._view_sizes(size).values())
+        return _canvas(size), *self._view_sizes(size).values()
 
-    def _view_sizes(self, size: tuple[int, int]) -> dict[str, tuple[tuple[int, int], ...]]:
-        """The sizes that an image takes for each view, one after the other."""
+    def _eval_scales(self) -> list[tuple[str, tuple[int, int]]]:
+        """Names of the views, and the bounds of their sides."""
         own = self.config.segmentation
-        sizes = {}
-        for i, ratio in enumerate(own.eval_ratios):
-            fitted = fit_size(size, tuple(int(side * ratio) for side in own.eval_scale))
-            sizes[f"image{i or ''}"] = (fitted, align_size(fitted, own.eval_multiple))
-        return sizes
+        return [
+            (f"image{i or ''}", tuple(int(side * ratio) for side in own.eval_scale))
+            for i, ratio in enumerate(own.eval_ratios)
+        ]
+
+    def _view_sizes(self, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+        """Names and sizes of the views of an image."""
+        multiple = self.config.segmentation.eval_multiple
+        return {
+            name: align_size(fit_size(size, scale), multiple) for name, scale in self._eval_scales()
+        }
 
     def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """`image` and `mask` of training."""
@@ -241,8 +248,8 @@ class Segmentation(Task):
         """As `eval_example` of a picture of aspect 4:3, as large as is evaluated."""
         size = fit_size((3, 4), self.config.segmentation.eval_scale)
         views = {
-            name: jax.ShapeDtypeStruct((*sizes[-1], 3), jnp.uint8)
-            for name, sizes in self._view_sizes(size).items()
+            name: jax.ShapeDtypeStruct((*view, 3), jnp.uint8)
+            for name, view in self._view_sizes(size).items()
         }
         return {
             **views,
@@ -271,8 +278,11 @@ class Segmentation(Task):
         labeled = labels != IGNORED
         right = (resized.argmax(-1) == labels) & labeled
         return total / jnp.maximum(count, 1) + extra, {
-            "loss": (total, count),
-            "aacc": (right.sum(dtype=jnp.float32), labeled.sum(dtype=jnp.float32)),
+            "loss": (total, jnp.maximum(count, 1)),
+            "aacc": (
+                right.sum(dtype=jnp.float32),
+                jnp.maximum(labeled.sum(dtype=jnp.float32), 1),
+            ),
         }
 
     def predict(self, apply: Apply, batch: Batch) -> Predictions:
@@ -280,13 +290,11 @@ class Segmentation(Task):
 
         `classes` is int32 `[B, H, W]`, of the image's size.
         """
-        own = self.config.segmentation
         views = []
-        for i in range(len(own.eval_ratios)):
-            name = f"image{i or ''}"
+        for name, _ in self._eval_scales():
+            # A tool gives one view.
             if name in batch:
-                images = self.preprocessing.normalize(batch[name])
-                views += self._views(apply, images)
+                views += self._views(apply, self.preprocessing.normalize(batch[name]))
         if "mask" not in batch:
             canvas = batch["image"].shape[1:3]
             sizes = jnp.broadcast_to(jnp.array(canvas, jnp.int32), (len(batch["image"]), 2))

@@ -37,7 +37,7 @@ def initial_variables(
         theirs = {name: leaf for name, leaf in theirs.items() if _part(name) == "backbone"}
     fits = {k for k in ours.keys() & theirs.keys() if ours[k].shape == theirs[k].shape}
     left = sorted((ours.keys() | theirs.keys()) - fits)
-    wrong = [name for name in left if _part(name) == "backbone"]
+    wrong = [name for name in left if _part(name) == "backbone" and not _is_level_norm(name)]
     if wrong:
         name = trained.metadata.config["model"]["backbone"]
         raise UserError(
@@ -59,3 +59,8 @@ def initial_variables(
 def _part(name: str) -> str:
     """ "backbone" or "head": the second part of COLLECTION/PART/..."""
     return name.split("/")[1]
+
+
+def _is_level_norm(name: str) -> bool:
+    """Whether an array is of a norm of what a backbone gives to its head, which depends on that."""
+    return name.split("/")[2].endswith("_norm")

@@ -30,6 +30,8 @@ _SETTINGS = {
     "warmup_lr": number(least=0),
     "min_lr": number(least=0),
     "cooldown_epochs": number(least=0),
+    "decay": one_of(("cosine", "poly")),
+    "poly_power": number(above=0),
     "lr_update": one_of(("epoch", "step")),
     "clip_norm": number(least=0),
     "ema_decay": number(least=0, below=1),
@@ -59,12 +61,12 @@ def check_optimizer(optim: ml_collections.ConfigDict, device_count: int) -> None
 
 
 def learning_rate(optim: ml_collections.ConfigDict, schedule: Schedule) -> optax.Schedule:
-    """Linear warm-up into a cosine that spans all epochs, warm-up among them.
+    """Linear warm-up into a decay that spans all epochs, warm-up among them.
 
     In epoch t the learning rate is `warmup_lr + t / warmup_epochs (peak_lr - warmup_lr)`
-    during the warm-up, then
-    `min_lr + (peak_lr - min_lr) (1 + cos(pi t / epochs)) / 2`, and
-    `min_lr` after the last epoch. With `lr_update="epoch"` t is the number of
+    during the warm-up, then `min_lr + (peak_lr - min_lr) f`, and `min_lr` after the last epoch,
+    where f is `(1 + cos(pi t / epochs)) / 2` for the decay "cosine", and
+    `(1 - t / epochs)^poly_power` for "poly". With `lr_update="epoch"` t is the number of
     completed epochs, as published; with "step" it grows with every step.
 
     Returns:
@@ -86,8 +88,11 @@ def learning_rate(optim: ml_collections.ConfigDict, schedule: Schedule) -> optax
             optim.warmup_epochs, 1e-9
         )
         fraction = jnp.minimum(t / optim.epochs, 1.0)
-        cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
-        decayed = optim.min_lr + (optim.peak_lr - optim.min_lr) * cosine
+        if optim.decay == "cosine":
+            factor = 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
+        else:
+            factor = (1.0 - fraction) ** optim.poly_power
+        decayed = optim.min_lr + (optim.peak_lr - optim.min_lr) * factor
         return jnp.where(t < optim.warmup_epochs, warmup, decayed).astype(jnp.float32)
 
     return at

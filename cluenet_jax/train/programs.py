@@ -79,9 +79,10 @@ class Programs:
         shapes = jax.eval_shape(lambda: self._create_state(lambda _: None))
         return with_sharding(shapes, self.sharding(shapes))
 
-    def batch_spec(self, batch_size: int) -> Batch:
+    def batch_spec(self, batch_size: int, train: bool = True) -> Batch:
         """Shapes, types and sharding of a batch over all devices; nothing is read."""
-        example = {**self.task.example_spec(), "valid": jax.ShapeDtypeStruct((), bool)}
+        spec = self.task.example_spec() if train else self.task.eval_spec()
+        example = {**spec, "valid": jax.ShapeDtypeStruct((), bool)}
         batch = {
             key: jax.ShapeDtypeStruct((batch_size, *array.shape), array.dtype)
             for key, array in example.items()

@@ -1,0 +1,31 @@
+"""Segmentation without a download: scenes of scanned digits, with a class for each pixel.
+
+python main.py --config=configs/digit_scenes.py
+python main.py --config=configs/digit_scenes.py:clustr_nano
+"""
+
+from cluenet_jax.config import default_config
+
+
+def get_config(backbone="cluenet_nano"):
+    """Sized for a laptop; the backbone may follow the colon."""
+    config = default_config("segmentation")
+    config.model.backbone = backbone
+    config.data.name = "digit_scenes"
+    config.data.image_size = 96
+    config.augment.scale = (96, 96)
+    config.augment.scale_ratio = (0.75, 1.5)
+    config.augment.max_class_fraction = 1.0
+    # A mirrored digit is none.
+    config.augment.flip_prob = 0.0
+    config.segmentation.eval_scale = (96, 96)
+    config.optim.batch_size = 16
+    config.optim.peak_lr = 1e-3
+    config.optim.weight_decay = 0.05
+    config.optim.epochs = 4.0
+    config.optim.warmup_epochs = 0.5
+    config.optim.lr_update = "step"
+    config.eval.every = 2.0
+    config.eval.batch_size = 20
+    config.train.log_every = 10
+    return config
