@@ -10,7 +10,8 @@ import ml_collections
 from ml_collections import config_dict
 
 from cluenet_jax.models.backbones import FAMILIES
-from cluenet_jax.models.settings import family_options
+from cluenet_jax.models.heads import HEADS
+from cluenet_jax.models.settings import family_options, head_options
 from cluenet_jax.tasks import TASKS
 
 
@@ -59,7 +60,9 @@ def _model() -> dict[str, Any]:
         # "none", "dots" or "blocks": saves memory in training, costs time.
         remat="none",
         # Options of a family that differ from the variant's own.
-        **{name: _placeholders(name) for name in FAMILIES},
+        **{name: _placeholders(family_options(name)) for name in FAMILIES},
+        # Options of a head that differ from its own.
+        **{name: _placeholders(head_options(name)) for name in HEADS if head_options(name)},
     )
 
 
@@ -162,8 +165,7 @@ def _checkpoint() -> dict[str, Any]:
     )
 
 
-def _placeholders(family: str) -> dict[str, Any]:
-    types = family_options(family)
+def _placeholders(types: dict[str, type]) -> dict[str, Any]:
     return {name: config_dict.placeholder(kind) for name, kind in types.items()}
 
 

@@ -13,6 +13,8 @@ def get_config(backbone="cluenet_nano"):
     """The backbone may follow the colon."""
     config = default_config("segmentation")
     config.model.backbone = backbone
+    config.model.semantic_fpn.neck_width = 96
+    config.model.semantic_fpn.width = 64
     config.data.name = "camvid"
     config.data.image_size = 192
     config.augment.scale = (480, 360)

@@ -22,5 +22,5 @@ def get_config(crop="512"):
     config.optim.peak_lr = 1e-3
     config.optim.epochs = 50.0
     config.optim.warmup_epochs = 2.0
-    config.eval.batch_size = 4
+    config.eval.batch_size = 8
     return config

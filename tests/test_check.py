@@ -51,6 +51,10 @@ def tuple_of(count, element):
     return lambda v: isinstance(v, tuple | list) and len(v) == count and all(map(element, v))
 
 
+def several(element):
+    return lambda v: isinstance(v, tuple | list) and len(v) > 0 and all(map(element, v))
+
+
 def ordered(element):
     pair = tuple_of(2, element)
     return lambda v: pair(v) and v[0] <= v[1]
@@ -87,6 +91,12 @@ TAKES = {
     "model.cluenet.share_assignment": or_none(switch),
     "model.cluenet.learn_temperature": or_none(switch),
     "model.cluenet.dispatch": or_none(names("hard", "soft")),
+    "model.semantic_fpn.neck_width": or_none(lambda v: False),
+    "model.semantic_fpn.width": or_none(lambda v: False),
+    "model.semantic_fpn.dropout": or_none(lambda v: False),
+    "model.upernet.width": or_none(lambda v: False),
+    "model.upernet.auxiliary_width": or_none(lambda v: False),
+    "model.upernet.dropout": or_none(lambda v: False),
     # The backbone is a CLUENet, which has no options of a ClusTR.
     **{
         f"model.clustr.{name}": or_none(lambda v: False)
@@ -131,6 +141,8 @@ TAKES = {
     "optim.warmup_lr": between(0),
     "optim.min_lr": between(0),
     "optim.cooldown_epochs": between(0),
+    "optim.decay": names("cosine", "poly"),
+    "optim.poly_power": between(0, open_low=True),
     "optim.lr_update": names("epoch", "step"),
     "optim.clip_norm": between(0),
     "optim.ema_decay": between(0, 1, open_high=True),
@@ -146,15 +158,48 @@ TAKES = {
     "checkpoint.keep_best": whole(0),
 }  # fmt: skip
 
+# What differs in other tasks.
+SEGMENTATION = {
+    "model.head": names("semantic_fpn", "upernet"),
+    "model.semantic_fpn.neck_width": or_none(whole(1)),
+    "model.semantic_fpn.width": or_none(whole(1)),
+    "model.semantic_fpn.dropout": or_none(between(0, 1, open_high=True)),
+    "data.cache": lambda v: v is False,
+    "augment.scale": tuple_of(2, whole(1)),
+    "augment.scale_ratio": ordered(between(0, open_low=True)),
+    "augment.max_class_fraction": between(0, 1, open_low=True),
+    "augment.flip_prob": between(0, 1),
+    "augment.photometric": switch,
+    "segmentation.denominator": names("labeled", "all"),
+    "segmentation.auxiliary_weight": between(0),
+    "segmentation.eval_scale": tuple_of(2, whole(1)),
+    "segmentation.eval_multiple": whole(1),
+    "segmentation.eval_ratios": several(between(0, open_low=True)),
+    "segmentation.eval_flip": switch,
+    "segmentation.slide_crop": lambda v: v == 0 and whole(0)(v),
+    "segmentation.slide_stride": lambda v: v == 0 and whole(0)(v),
+}
+TABLES = {
+    "classification": TAKES,
+    "segmentation": {
+        **{k: v for k, v in TAKES.items() if k.split(".")[0] not in ("augment", "classification")},
+        **SEGMENTATION,
+    },
+}
+# Settings that several tasks have are tried on one.
+TRIED = [("classification", key) for key in TAKES] + [("segmentation", key) for key in SEGMENTATION]
 
-def test_the_table_has_every_setting():
-    assert sorted(flat_keys(default_config())) == sorted(TAKES)
+
+@pytest.mark.parametrize("task", TABLES)
+def test_the_table_has_every_setting(task):
+    assert sorted(flat_keys(default_config(task))) == sorted(TABLES[task])
 
 
-@pytest.mark.parametrize("key", TAKES)
-def test_what_cannot_be_meant_is_refused_by_its_name(key):
+@pytest.mark.parametrize(("task", "key"), TRIED)
+def test_what_cannot_be_meant_is_refused_by_its_name(task, key):
+    takes = TABLES[task][key]
     for value in NASTY:
-        config = default_config()
+        config = default_config(task)
         section = config
         *sections, name = key.split(".")
         for part in sections:
@@ -162,9 +207,9 @@ def test_what_cannot_be_meant_is_refused_by_its_name(key):
         try:
             section[name] = value
         except TypeError:
-            assert not TAKES[key](value), f"{key} does not take {value!r}"
+            assert not takes(value), f"{key} does not take {value!r}"
             continue
-        if TAKES[key](section[name]):
+        if takes(section[name]):
             check_config(config, device_count=1)
             continue
         with pytest.raises(UserError) as error:

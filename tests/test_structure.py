@@ -144,7 +144,7 @@ def test_recipes_can_be_run(path):
     size = config.data.image_size
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     logits = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], images)
-    assert logits.shape == (2, 7)
+    assert logits.shape[0] == 2 and logits.shape[-1] == 7
 
 
 @pytest.mark.parametrize("path", [*MODULES, *CONFIGS, *BENCHMARKS, *PAGES], ids=relative)

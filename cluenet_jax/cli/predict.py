@@ -41,7 +41,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--max_entries", type=int, default=5, help="entries per image, best first")
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
     parser.add_argument("--batch_size", type=int, default=16, help="images at a time")
-    parser.add_argument("--out", help="a folder for the images with their results drawn on them")
+    parser.add_argument(
+        "--out", help="a folder for the images with their results drawn on them, and for masks"
+    )
     args = parser.parse_args(argv)
     if args.max_entries < 1 or args.batch_size < 1:
         raise UserError("--max_entries and --batch_size must be at least 1.")
@@ -69,9 +71,10 @@ def _drawn(
     taken: set[str] = set()
     for file, image, result in results:
         path = new_path(out, file, taken)
-        path = path.with_name(f"{path.name}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        trained.task.draw(Image.fromarray(image), result).save(path)
+        images = {"": trained.task.draw(Image.fromarray(image), result), **result.images()}
+        for ending, drawn in images.items():
+            drawn.save(path.with_name(f"{path.name}{ending}.png"))
         yield file, image, result
 
 

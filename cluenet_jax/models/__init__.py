@@ -103,7 +103,11 @@ def create_head(name: str, in_channels: Iterable[int], num_classes: int, **optio
 
 
 def create_model(
-    name: str, num_classes: int | None = None, head: str = "linear", **options: Any
+    name: str,
+    num_classes: int | None = None,
+    head: str = "linear",
+    head_options: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Model:
     """Builds a model: a backbone and a head.
 
@@ -111,6 +115,7 @@ def create_model(
       name: The backbone, a name of `list_models()`.
       num_classes: Number of outputs; the published classifier's if None.
       head: A name that `create_head` takes.
+      head_options: Options of the head, as for `create_head`.
       **options: Options of the backbone, as for `create_backbone`.
 
     Returns:
@@ -126,10 +131,9 @@ def create_model(
         raise ValueError(f"Unknown head {head!r}.{_list_of('Heads', head, HEADS)}")
     pyramid = family.pyramid if HEADS[head].pyramid else {}
     backbone = _backbone(family, name, {**pyramid, **options})
-    head_options: Mapping[str, Any] = {"dtype": backbone.dtype}
-    if head == "linear":
-        head_options = {**head_options, **family.classifier}
-    return Model(backbone, create_head(head, backbone.channels, num_classes, **head_options))
+    classifier = family.classifier if head == "linear" else {}
+    own = {"dtype": backbone.dtype, **classifier, **(head_options or {})}
+    return Model(backbone, create_head(head, backbone.channels, num_classes, **own))
 
 
 def _backbone(family: Family, name: str, options: dict[str, Any]) -> nn.Module:

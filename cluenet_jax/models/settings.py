@@ -1,6 +1,7 @@
 """The section `model` of a configuration: its check, and the model it describes."""
 
 import typing
+from typing import Any
 
 import ml_collections
 from flax import linen as nn
@@ -36,6 +37,11 @@ def family_options(name: str) -> dict[str, type]:
     }
 
 
+def head_options(name: str) -> dict[str, type]:
+    """The options under a head's own key, which it has if there are any: their types."""
+    return HEADS[name].option_types()
+
+
 def check_model(model: ml_collections.ConfigDict) -> None:
     """Raises a UserError for a section `model` that describes no model."""
     check_settings(model, "model", SETTINGS)
@@ -43,6 +49,10 @@ def check_model(model: ml_collections.ConfigDict) -> None:
         hints = family.option_types()
         takes = {option: optional(of_hint(hints[option])) for option in family_options(name)}
         check_settings(model[name], f"model.{name}", takes)
+    for name in HEADS:
+        if hints := head_options(name):
+            takes = {option: optional(of_hint(hint)) for option, hint in hints.items()}
+            check_settings(model[name], f"model.{name}", takes)
     model_from_config(model, num_classes=2)
 
 
@@ -59,15 +69,22 @@ def model_from_config(model: ml_collections.ConfigDict, num_classes: int) -> nn.
     try:
         options = {name: model[name] for name in _COMMON if model[name] is not None}
         for name, family in FAMILIES.items():
-            given = {k: v for k, v in model[name].to_dict().items() if v is not None}
-            if given and family is not own:
-                raise UserError(
-                    f"config.model.{name} has options ({', '.join(given)}), but the backbone is "
-                    f"{model.backbone}."
-                )
-            options |= given
-        return create_model(model.backbone, num_classes, model.head, **options)
+            options |= _own_options(model, name, family is own, f"backbone is {model.backbone}")
+        chosen = {}
+        for name in filter(head_options, HEADS):
+            chosen |= _own_options(model, name, name == model.head, f"head is {model.head}")
+        return create_model(model.backbone, num_classes, model.head, chosen, **options)
     except UserError:
         raise
     except (ValueError, TypeError) as error:
         raise UserError(f"config.model: {error}") from error
+
+
+def _own_options(
+    model: ml_collections.ConfigDict, name: str, used: bool, instead: str
+) -> dict[str, Any]:
+    """The options that are given under a key of the section."""
+    given = {k: v for k, v in model[name].to_dict().items() if v is not None}
+    if given and not used:
+        raise UserError(f"config.model.{name} has options ({', '.join(given)}), but the {instead}.")
+    return given

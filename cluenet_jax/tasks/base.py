@@ -50,6 +50,10 @@ class Result(Protocol):
         entries = self.entries()[:max_entries]
         return "\n".join(f"  {score:7.2%}  {name}" for name, score in entries)
 
+    def images(self) -> dict[str, Image.Image]:
+        """Images that hold the result itself, by what is appended to a file's name."""
+        return {}
+
 
 class Evaluator(Protocol):
     """Metrics of a whole set, streamed: it keeps numbers, never outputs on devices."""

@@ -35,7 +35,8 @@ from cluenet_jax.settings import (
     require,
     several,
 )
-from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Result, Task
+from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Task
+from cluenet_jax.tasks.segmentation_result import SegmentationResult
 
 HEADS = ("semantic_fpn", "upernet")
 _AUGMENT = {
@@ -58,36 +59,6 @@ _OWN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentationResult(Result):
-    """What a model says of the pixels of one image.
-
-    Attributes:
-      classes: uint8 `[H, W]`.
-      info: Of the dataset.
-    """
-
-    classes: np.ndarray
-    info: DatasetInfo
-
-    def entries(self) -> list[tuple[str, float]]:
-        """The classes that there are with their fraction of the pixels, largest first."""
-        counts = np.bincount(self.classes.ravel(), minlength=self.info.num_classes)
-        order = np.argsort(-counts, kind="stable")
-        areas = counts / self.classes.size
-        return [(self.info.class_names[i], float(areas[i])) for i in order if counts[i]]
-
-    def to_json(self, max_entries: int) -> dict[str, Any]:
-        """`{"areas": {class: fraction of the pixels}}`, largest first."""
-        return {"areas": {name: round(area, 6) for name, area in self.entries()[:max_entries]}}
-
-    def mask(self) -> Image.Image:
-        """The classes as a palette image of the dataset's colors."""
-        mask = Image.fromarray(self.classes, "P")
-        mask.putpalette(np.asarray(self.info.palette, np.uint8).ravel().tobytes())
-        return mask
-
-
-@dataclasses.dataclass(frozen=True)
 class Segmentation(Task):
     """The task; see `cluenet_jax.tasks.base.Task`.
 
@@ -105,9 +76,10 @@ class Segmentation(Task):
 
     @staticmethod
     def default_config() -> dict[str, Any]:
-        """The sections `augment` and `segmentation`, and the head."""
+        """The sections `augment` and `segmentation`, the head and the dataset."""
         return dict(
             model=dict(head="semantic_fpn"),
+            data=dict(name="digit_scenes"),
             augment=dict(
                 # On the host. Bounds of the longer and the shorter side before the crop of
                 # data.image_size, times a random ratio.
@@ -245,7 +217,7 @@ class Segmentation(Task):
         }
 
     def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """As `eval_example` of a picture of aspect 4:3, as large as is evaluated."""
+        """As `eval_example` of an image of aspect 4:3, as large as is evaluated."""
         size = fit_size((3, 4), self.config.segmentation.eval_scale)
         views = {
             name: jax.ShapeDtypeStruct((*view, 3), jnp.uint8)
@@ -341,7 +313,9 @@ class Segmentation(Task):
 
     def draw(self, image: Image.Image, result: SegmentationResult) -> Image.Image:
         """The colors of the classes over the image, half transparent."""
-        colors = result.mask().convert("RGB").resize(image.size, Image.Resampling.NEAREST)
+        colors = (
+            result.images()["_mask"].convert("RGB").resize(image.size, Image.Resampling.NEAREST)
+        )
         return Image.blend(image.convert("RGB"), colors, 0.5)
 
     def outputs(self, head_output: jax.Array) -> dict[str, jax.Array]:

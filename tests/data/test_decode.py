@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from cluenet_jax.data import decode, decode_image
+from cluenet_jax.data import decode, decode_image, image_size
 from cluenet_jax.errors import ImageError
 from tests.helpers.images import encode, smooth_image
 
@@ -78,3 +78,15 @@ def test_postscript_is_never_run():
 def test_floating_point_images_are_refused():
     with pytest.raises(ImageError, match="floating point"):
         decode_image(encode(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_the_size_is_known_without_decoding(orientation):
+    image, options = smooth_image(0, 40, 30), {}
+    if orientation:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        options["exif"] = exif
+    data = encode(image, "JPEG", **options)
+    decoded = decode_image(data)
+    assert image_size(data) == (decoded.height, decoded.width)

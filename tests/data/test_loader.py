@@ -192,6 +192,30 @@ def test_an_evaluation_of_nothing_has_no_batches():
     assert not list(eval_batches(ImageSource(0), eval_example, batch_size=8))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_evaluation_keeps_shapes_apart(processes):
+    """Every example once, those of a shape in whole batches, for any number of processes."""
+
+    def shaped(record):
+        side = 4 + record["label"] % 3
+        return {"image": np.zeros((side, side), np.uint8), "label": np.int32(record["label"])}
+
+    counted = []
+    for i in range(processes):
+        settings = dict(batch_size=4, process_index=i, process_count=processes)
+        batches = eval_batches(
+            ImageSource(11), shaped, shape_of=lambda record: record["label"] % 3, **settings
+        )
+        sides = []
+        for batch in batches:
+            labels = batch["label"][batch["valid"]]
+            assert set(4 + labels % 3) <= {batch["image"].shape[1]}
+            sides.append(batch["image"].shape[1])
+            counted += labels.tolist()
+        assert sides == [4, 5, 6]
+    assert sorted(counted) == list(range(11))
+
+
 def test_padding_reads_one_image_at_most():
     source = CountedReads(9)
     list(eval_batches(source, eval_example, batch_size=8))

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import pathlib
 from collections.abc import Iterator
 
 
@@ -30,3 +31,22 @@ def least_effort_compiled() -> Iterator[None]:
         yield
     finally:
         jax.config.update(effort, before)
+
+
+@contextlib.contextmanager
+def programs_kept(folder: pathlib.Path) -> Iterator[None]:
+    """For this process: what is compiled, is compiled once."""
+    import jax
+
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)

@@ -1,6 +1,7 @@
 """Heads: from the levels of a backbone to a task's output; one dict of all."""
 
 import dataclasses
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -8,6 +9,9 @@ from flax import linen as nn
 
 from cluenet_jax.models.heads import linear, semantic_fpn, upernet
 from cluenet_jax.models.torch_names import Entry
+
+# Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
+_GIVEN = ("in_channels", "num_classes", "norm_epsilon", "dtype", "parent", "name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,12 @@ class HeadKind:
     torch_names: Callable[[Any], Iterator[Entry]]
     torch_prefix: str
     pyramid: bool
+
+    def option_types(self) -> dict[str, type]:
+        """The options of a configuration, by name: fields that do not follow from the rest."""
+        hints = typing.get_type_hints(self.module)
+        names = [field.name for field in dataclasses.fields(self.module)]
+        return {name: hints[name] for name in names if name not in _GIVEN}
 
 
 HEADS: Mapping[str, HeadKind] = {
