@@ -51,7 +51,7 @@ def test_an_exported_program_runs_without_this_package(converted, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     best, logits = done.stdout.strip().splitlines()

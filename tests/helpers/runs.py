@@ -81,7 +81,7 @@ class Runner:
 
     def wait_for_step(self, workdir: str, processes: list[subprocess.Popen], step: int) -> None:
         metrics = self.folder / workdir / "metrics.jsonl"
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not metrics.exists() or f'"step": {step}' not in metrics.read_text():
             for process in processes:
                 assert process.poll() is None, process.stdout.read()
@@ -90,7 +90,7 @@ class Runner:
 
     def run(self, workdir: str, *flags: str, devices: int = 1, code: int = 0) -> str:
         process = self.start(workdir, *flags, devices=devices)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == code, output
         return output
 

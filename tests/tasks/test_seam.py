@@ -43,7 +43,7 @@ def start(folder: pathlib.Path, workdir: str, cache: pathlib.Path) -> subprocess
 
 
 def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory, compiled_programs):
     image_folder(folder / "images", train=20, test=7, side=16)
     finish(start(folder, "undisturbed", compiled_programs))
     process = start(folder, "killed", compiled_programs)
-    metrics, deadline = folder / "killed" / "metrics.jsonl", time.monotonic() + 300
+    metrics, deadline = folder / "killed" / "metrics.jsonl", time.monotonic() + 900
     while not metrics.exists() or '"step": 7' not in metrics.read_text():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)

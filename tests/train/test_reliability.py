@@ -36,7 +36,7 @@ def test_a_preempted_run_saves_its_very_step(runner, undisturbed, number, code):
     process = runner.start(name)
     runner.wait_for_step(name, [process], 6)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == code, output
     step = int(output.split("after step ")[1].split(",")[0])
     assert (runner.folder / name / "checkpoints" / str(step)).is_dir() and step >= 6
