@@ -1,7 +1,7 @@
 """Segmentation without a download: scenes of scanned digits, with a class for each pixel.
 
-python main.py --config=configs/digit_scenes.py
-python main.py --config=configs/digit_scenes.py:clustr_nano
+    python main.py --config=configs/digit_scenes.py
+    python main.py --config=configs/digit_scenes.py:clustr_nano
 
 Not tuned yet: after six epochs it tells digits from the ground, not one digit from another.
 """
