@@ -3,7 +3,7 @@
     python main.py --config=configs/camvid.py --config.data.dir=ROOT --workdir=DIR
     python main.py --config=configs/camvid.py:clustr_nano --config.data.dir=ROOT --workdir=DIR
 
-ROOT is the folder CamVid with train/, trainannot/ and so on. Sized for two CPU cores.
+ROOT has images/{train,val,test} and annotations/{train,val,test}. Sized for two CPU cores.
 """
 
 from cluenet_jax.config import default_config
