@@ -1,7 +1,6 @@
 """Classification: one of a set of classes per image."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,14 +10,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from flax import linen as nn
 from PIL import Image, ImageDraw, ImageFont
 
 from cluenet_jax.data import (
     ERASE_MODES,
     INTERPOLATIONS,
     DatasetInfo,
-    Preprocessing,
     augment_images,
     decode_image,
     mix,
@@ -28,7 +25,6 @@ from cluenet_jax.data.records import Example, Record
 from cluenet_jax.data.transforms import color_jitter, rand_augment, random_resized_crop, resize
 from cluenet_jax.errors import UserError
 from cluenet_jax.metrics.classification import ClassificationEvaluator
-from cluenet_jax.models.settings import model_from_config
 from cluenet_jax.settings import (
     check_settings,
     flag,
@@ -39,7 +35,8 @@ from cluenet_jax.settings import (
     require,
     several,
 )
-from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Result, Task
+from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Result
+from cluenet_jax.tasks.configured import ConfiguredTask
 
 _AUGMENT = {
     "crop_padding": integer(0),
@@ -87,20 +84,12 @@ class ClassificationResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(Task):
-    """The task; see `cluenet_jax.tasks.base.Task`.
-
-    Attributes:
-      config: The whole configuration, frozen.
-      info: Of the dataset.
-    """
+class Classification(ConfiguredTask):
+    """The task; see `cluenet_jax.tasks.base.Task`."""
 
     name: ClassVar[str] = "classification"
     best_metric: ClassVar[str] = "top1"
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "top1")
-
-    config: ml_collections.FrozenConfigDict
-    info: DatasetInfo
 
     @staticmethod
     def default_config() -> dict[str, Any]:
@@ -156,11 +145,6 @@ class Classification(Task):
             f"augment.{', '.join(random)} change every image each time it is read; leave it False",
         )
 
-    @classmethod
-    def create(cls, config: ml_collections.ConfigDict, info: DatasetInfo) -> "Classification":
-        """The task of a checked configuration and a dataset."""
-        return cls(ml_collections.FrozenConfigDict(config), info)
-
     @staticmethod
     def info_of_weights(
         weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
@@ -173,27 +157,6 @@ class Classification(Task):
             raise UserError(f"{len(names)} class names for a model of {classes} classes.")
         names = names or [str(label) for label in range(classes)]
         return DatasetInfo(dataset, tuple(names), *normalization(dataset))
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.info.class_names
-
-    @functools.cached_property
-    def preprocessing(self) -> Preprocessing:
-        """Resizing and normalization as `data` and `eval` say."""
-        data, evaluation = self.config.data, self.config.eval
-        return Preprocessing(
-            data.image_size,
-            evaluation.resize,
-            evaluation.interpolation,
-            self.info.mean,
-            self.info.std,
-        )
-
-    def build_model(self) -> nn.Module:
-        """A backbone and a head of as many logits as classes."""
-        return model_from_config(self.config.model, len(self.info.class_names))
 
     def train_example(self, record: Record, rng: np.random.Generator) -> Example:
         """`image` uint8 `[S, S, 3]` and `label` int32."""

@@ -1,7 +1,6 @@
 """Semantic segmentation: a class for each pixel."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from flax import linen as nn
 from PIL import Image
 
 from cluenet_jax import ops
-from cluenet_jax.data import IGNORED, DatasetInfo, Preprocessing, decode_pair, image_size
+from cluenet_jax.data import IGNORED, decode_pair, image_size
 from cluenet_jax.data.records import Example, Record
 from cluenet_jax.data.transforms import (
     align_size,
@@ -24,7 +22,7 @@ from cluenet_jax.data.transforms import (
     resize_to_fit,
 )
 from cluenet_jax.metrics.segmentation import SegmentationEvaluator
-from cluenet_jax.models.settings import model_from_config
+from cluenet_jax.models.heads import HEADS
 from cluenet_jax.settings import (
     check_settings,
     flag,
@@ -35,10 +33,11 @@ from cluenet_jax.settings import (
     require,
     several,
 )
-from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Task
+from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
+from cluenet_jax.tasks.configured import ConfiguredTask
 from cluenet_jax.tasks.segmentation_result import SegmentationResult
 
-HEADS = ("semantic_fpn", "upernet")
+_HEADS = ("semantic_fpn", "upernet")
 _AUGMENT = {
     "scale": several(integer(1), 2),
     "scale_ratio": interval(number(above=0)),
@@ -59,20 +58,12 @@ _OWN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation(Task):
-    """The task; see `cluenet_jax.tasks.base.Task`.
-
-    Attributes:
-      config: The whole configuration, frozen.
-      info: Of the dataset.
-    """
+class Segmentation(ConfiguredTask):
+    """The task; see `cluenet_jax.tasks.base.Task`."""
 
     name: ClassVar[str] = "segmentation"
     best_metric: ClassVar[str] = "miou"
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "aacc")
-
-    config: ml_collections.FrozenConfigDict
-    info: DatasetInfo
 
     @staticmethod
     def default_config() -> dict[str, Any]:
@@ -117,7 +108,7 @@ class Segmentation(Task):
         own = config.segmentation
         check_settings(own, "segmentation", _OWN)
         head = config.model.head
-        require(head in HEADS, "model.head", head, f"segmentation takes {' or '.join(HEADS)}")
+        require(head in _HEADS, "model.head", head, f"segmentation takes {' or '.join(_HEADS)}")
         require(
             own.slide_stride <= own.slide_crop and bool(own.slide_stride) == bool(own.slide_crop),
             "segmentation.slide_stride",
@@ -130,32 +121,6 @@ class Segmentation(Task):
             True,
             "segmentation changes every image each time it is read; leave it False",
         )
-
-    @classmethod
-    def create(cls, config: ml_collections.ConfigDict, info: DatasetInfo) -> "Segmentation":
-        """The task of a checked configuration and a dataset."""
-        return cls(ml_collections.FrozenConfigDict(config), info)
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """The class names."""
-        return self.info.class_names
-
-    @functools.cached_property
-    def preprocessing(self) -> Preprocessing:
-        """Resizing and normalization as `data` and `eval` say."""
-        data, evaluation = self.config.data, self.config.eval
-        return Preprocessing(
-            data.image_size,
-            evaluation.resize,
-            evaluation.interpolation,
-            self.info.mean,
-            self.info.std,
-        )
-
-    def build_model(self) -> nn.Module:
-        """A backbone and a head of as many logits as classes."""
-        return model_from_config(self.config.model, self.info.num_classes)
 
     def train_example(self, record: Record, rng: np.random.Generator) -> Example:
         """`image` uint8 `[S, S, 3]` and `mask` uint8 `[S, S]`."""
@@ -240,7 +205,7 @@ class Segmentation(Task):
             )
             return sums.sum(), counts.sum(), resized
 
-        if self.config.model.head == "upernet":
+        if HEADS[self.config.model.head].auxiliary:
             logits, auxiliary = apply(batch["image"], auxiliary=True)
             total, count, _ = mean(auxiliary)
             extra = own.auxiliary_weight * total / jnp.maximum(count, 1)

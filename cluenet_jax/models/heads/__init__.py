@@ -23,12 +23,14 @@ class HeadKind:
       torch_names: From a head to the names of its arrays in published checkpoints.
       torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
       pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
+      auxiliary: Whether it takes `auxiliary=True` for a second output, for a loss in training.
     """
 
     module: type[nn.Module]
     torch_names: Callable[[Any], Iterator[Entry]]
     torch_prefix: str
     pyramid: bool
+    auxiliary: bool = False
 
     def option_types(self) -> dict[str, type]:
         """The options of a configuration, by name: fields that do not follow from the rest."""
@@ -43,7 +45,11 @@ HEADS: Mapping[str, HeadKind] = {
         semantic_fpn.SemanticFPN, semantic_fpn.torch_names, torch_prefix="backbone.", pyramid=True
     ),
     "upernet": HeadKind(
-        upernet.UperNet, upernet.torch_names, torch_prefix="backbone.", pyramid=True
+        upernet.UperNet,
+        upernet.torch_names,
+        torch_prefix="backbone.",
+        pyramid=True,
+        auxiliary=True,
     ),
 }
 
