@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -60,11 +60,19 @@ def evaluate(
     return evaluator
 
 
+def example_shapes(task: Task, source: Source) -> list[Hashable] | None:
+    """For each record what tells apart those whose examples differ in shape; None if none do."""
+    if task.eval_shape is None:
+        return None
+    return [task.eval_shape(source[index]) for index in range(len(source))]
+
+
 def read_eval_set(
     task: Task,
     source: Source,
     batch_size: int,
     mesh: Mesh,
+    shapes: Sequence[Hashable] | None,
     cache: dict[int, Any] | None = None,
 ) -> Iterable[Batch]:
     """Every example once, those of a shape in order, on the devices.
@@ -74,13 +82,14 @@ def read_eval_set(
       source: The evaluation split.
       batch_size: Over all processes.
       mesh: The devices.
+      shapes: Of `example_shapes`, which reads every record: once is enough.
       cache: A dict that keeps decoded examples between calls.
     """
     batches = eval_batches(
         source,
         task.eval_example,
         batch_size=batch_size,
-        shape_of=task.eval_shape,
+        shapes=shapes,
         cache=cache,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -146,7 +155,10 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
     )
     task = create_task(own, info)
     eval_step = jax.jit(make_eval_step(task, trained.model), out_shardings=everywhere)
-    read = functools.partial(read_eval_set, task, dataset.eval, config.eval.batch_size, mesh)
+    shapes = example_shapes(task, dataset.eval)
+    read = functools.partial(
+        read_eval_set, task, dataset.eval, config.eval.batch_size, mesh, shapes
+    )
     return _measured(task, eval_step, trained.variables, read, len(dataset.eval))
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from cluenet_jax.checkpoints.manager import FOLDER, Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.checkpoints.storage import absolute
 from cluenet_jax.config import config_from_dict
-from cluenet_jax.data import Dataset, Preprocessing, load_dataset
+from cluenet_jax.data import Dataset, Example, Preprocessing, batched_by_shape, load_dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.base import Result, Task
@@ -59,32 +58,32 @@ class TrainedModel:
 
     @functools.cached_property
     def _predict(self) -> Callable:
-        def predict(variables: Any, images: jax.Array) -> Any:
-            batch = {"image": images, "valid": jnp.ones(len(images), bool)}
+        def predict(variables: Any, batch: dict[str, jax.Array]) -> Any:
+            batch = {**batch, "valid": jnp.ones(len(batch["image"]), bool)}
             return self.task.predict(functools.partial(self.model.apply, variables), batch)
 
         return jax.jit(predict)
 
-    def predict(self, images: Iterable[np.ndarray], batch_size: int = 16) -> Iterator[Result]:
+    def predict(self, examples: Iterable[Example], batch_size: int = 16) -> Iterator[Result]:
         """One result for each image.
 
         Args:
-          images: uint8 of the shape `preprocessing.shape`.
-          batch_size: Images at a time.
+          examples: Of `task.unlabeled_example`; a program is compiled for each shape of them.
+          batch_size: Largest number of images at a time; those in a row that share their shape.
         """
-        images = iter(images)
-        while batch := list(itertools.islice(images, batch_size)):
-            # One compiled program: the last batch is filled up.
-            padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
-            predictions = self._predict(self.variables, np.pad(np.stack(batch), padding))
-            predictions = jax.tree.map(lambda a, n=len(batch): a[:n], jax.device_get(predictions))
+        for batch in batched_by_shape(examples, batch_size):
+            # Few programs: batches are filled up to a power of two.
+            size = min(1 << (len(batch) - 1).bit_length(), batch_size)
+            filled = batch + batch[-1:] * (size - len(batch))
+            stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *filled)
+            predictions = jax.device_get(self._predict(self.variables, stacked))
+            predictions = jax.tree.map(lambda a, n=len(batch): a[:n], predictions)
             yield from self.task.to_results(predictions)
 
     def with_image_size(self, image_size: int) -> "TrainedModel":
-        """The same weights for images of another size, cropped in the same proportion."""
+        """The same weights for images of another size, see `Task.set_image_size`."""
         config = config_from_dict(self.metadata.config)
-        prepared = self.preprocessing.with_size(image_size)
-        config.data.image_size, config.eval.resize = prepared.image_size, prepared.resize
+        self.task.set_image_size(config, image_size)
         metadata = dataclasses.replace(self.metadata, config=config.to_dict())
         return dataclasses.replace(self, task=create_task(config, metadata.info), metadata=metadata)
 

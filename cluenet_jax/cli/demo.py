@@ -17,11 +17,11 @@ import tempfile
 from types import ModuleType
 from typing import Any
 
-import numpy as np
+from PIL import Image
 
 from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.cli.explanations import explain_prediction, model_line
-from cluenet_jax.data import Preprocessing, decode_image
+from cluenet_jax.data import Example, decode_image
 from cluenet_jax.errors import ImageError, UserError
 from cluenet_jax.visualization import assets, viewer
 
@@ -39,7 +39,9 @@ def main(argv: list[str]) -> None:
         gradio = _import_gradio(uploads)
         trained = load(args.checkpoint)
         # Compiled before the first visitor.
-        explain_prediction(trained, np.zeros(trained.preprocessing.shape, np.uint8), _REGIONS)
+        side = trained.preprocessing.image_size
+        example = trained.task.unlabeled_example(Image.new("RGB", (side, side)))
+        explain_prediction(trained, example, _REGIONS)
         app = build(gradio, trained, args.checkpoint)
         url = _launch(gradio, app, args)
         print(f"Open {url}  (Ctrl-C ends)", flush=True)
@@ -92,20 +94,20 @@ def _launch(gradio: ModuleType, app: Any, args: argparse.Namespace) -> str:
 def build(gradio: ModuleType, trained: TrainedModel, path: str) -> Any:
     """The demo as a Gradio app."""
 
-    def show(image: np.ndarray | None, target_name: str) -> str:
-        if image is None:
+    def show(example: Example | None, target_name: str) -> str:
+        if example is None:
             return ""
         target = None if target_name == _PREDICTED else target_name
-        return viewer(explain_prediction(trained, image, _REGIONS, target_name=target))
+        return viewer(explain_prediction(trained, example, _REGIONS, target_name=target))
 
-    def take(upload: str | None, target_name: str) -> tuple[np.ndarray | None, str]:
+    def take(upload: str | None, target_name: str) -> tuple[Example | None, str]:
         if upload is None:
             return None, ""
         try:
-            image = read_upload(upload, trained.preprocessing)
+            example = trained.task.unlabeled_example(read_upload(upload))
         except ImageError as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        return image, show(image, target_name)
+        return example, show(example, target_name)
 
     with gradio.Blocks(
         title="cluenet-jax: what the model looks at",
@@ -116,7 +118,7 @@ def build(gradio: ModuleType, trained: TrainedModel, path: str) -> Any:
         line = html.escape(model_line(trained, path))
         gradio.HTML(f"<h1>What the model looks at</h1><p>{line}</p>")
         # The image as the model sees it, for another target; in memory only.
-        image = gradio.State(time_to_live=3600)
+        example = gradio.State(time_to_live=3600)
         with gradio.Row():
             upload = gradio.File(label="Drop an image here", file_types=["image"], height=140)
             target = gradio.Dropdown(
@@ -124,13 +126,15 @@ def build(gradio: ModuleType, trained: TrainedModel, path: str) -> Any:
             )
         shown = gradio.HTML()
         quietly = dict(api_visibility="private", concurrency_limit=1, concurrency_id="model")
-        gradio.on([upload.upload, upload.clear], take, [upload, target], [image, shown], **quietly)
-        target.change(show, [image, target], shown, **quietly)
+        gradio.on(
+            [upload.upload, upload.clear], take, [upload, target], [example, shown], **quietly
+        )
+        target.change(show, [example, target], shown, **quietly)
     return app
 
 
-def read_upload(path: str, preprocessing: Preprocessing) -> np.ndarray:
-    """uint8 `[S, S, 3]` of an uploaded file, which is deleted."""
+def read_upload(path: str) -> Image.Image:
+    """The image of an uploaded file, which is deleted."""
     file = pathlib.Path(path)
     try:
         data = file.read_bytes()
@@ -138,7 +142,7 @@ def read_upload(path: str, preprocessing: Preprocessing) -> np.ndarray:
         raise ImageError("The upload is gone; drop it again.") from error
     finally:
         shutil.rmtree(file.parent, ignore_errors=True)
-    return preprocessing(decode_image(data, "The upload", max_pixels=_MAX_PIXELS))
+    return decode_image(data, "The upload", max_pixels=_MAX_PIXELS)
 
 
 def _free_port(host: str) -> int:

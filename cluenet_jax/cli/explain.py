@@ -1,17 +1,22 @@
 """Measures whether a model's explanations are faithful, over its whole evaluation set.
 
 python -m cluenet_jax explain --checkpoint=DIR [--json=FILE]
+
+Where the images have masks, clusters are compared with them, beside grids and SLIC superpixels.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 
-import numpy as np
+import jax
+from flax import linen as nn
 
 from cluenet_jax import explain
-from cluenet_jax.checkpoints.load import load
-from cluenet_jax.cli.images import batched, eval_images
+from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.cli.explanations import normalized_batches
+from cluenet_jax.cli.images import eval_images
 from cluenet_jax.errors import UserError
 
 
@@ -34,20 +39,49 @@ def main(argv: list[str]) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{flag}={value} must be at least 1.")
     trained = load(args.checkpoint)
-    images = (image for _, image, _ in eval_images(trained, args.num_images))
-    batches = (
-        np.asarray(trained.preprocessing.normalize(np.stack(batch)))
-        for batch in batched(images, args.batch_size)
-    )
+    images = (trained.task.see(image) for _, image, _ in eval_images(trained, args.num_images))
     faithfulness = explain.evaluate_explanations(
         trained.model,
         trained.score,
         trained.best_targets,
         trained.variables,
-        batches,
+        normalized_batches(trained, images, args.batch_size),
         args.regions,
         args.seed,
     )
     print(faithfulness.to_text())
+    numbers = faithfulness.to_json()
+    comparison = compare_with_masks(trained, args.num_images)
+    if comparison is not None:
+        print(f"\nClusters against the masks:\n{comparison.to_text()}")
+        numbers["masks"] = comparison.compute()
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(faithfulness.to_json(), indent=1) + "\n")
+        pathlib.Path(args.json).write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+def compare_with_masks(
+    trained: TrainedModel, num_images: int | None
+) -> explain.PartitionComparison | None:
+    """How well clusters follow the masks of the evaluation set; None if it has none."""
+    comparison = None
+    maps_of = jax.jit(functools.partial(_maps, trained.model))
+    for _, image, record in eval_images(trained, num_images):
+        mask = trained.task.mask_of_record(record)
+        if mask is None:
+            return None
+        comparison = comparison or explain.PartitionComparison()
+        seen = trained.task.see(image)
+        normalized = trained.preprocessing.normalize(seen)[None]
+        clusters, fields = jax.device_get(maps_of(trained.variables, normalized))
+        partitions = explain.partitions_to_compare(
+            seen, [index[0] for index in clusters], [field[0] for field in fields]
+        )
+        comparison.add(partitions, mask)
+    return comparison
+
+
+def _maps(
+    model: nn.Module, variables: dict, images: jax.Array
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    maps = explain.compute_maps(model, variables, images)
+    return maps.clusters, maps.fields

@@ -1,12 +1,14 @@
 """Explanations of a trained model's predictions, for the tools that show them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
+from PIL import Image
 
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel
+from cluenet_jax.data import Example, batched_by_shape
 
 # Answers of the model that are shown beside an image.
 _MAX_ENTRIES = 5
@@ -14,7 +16,7 @@ _MAX_ENTRIES = 5
 
 def explain_prediction(
     trained: TrainedModel,
-    image: np.ndarray,
+    example: Example,
     counts: Sequence[int],
     *,
     target_name: str | None = None,
@@ -25,19 +27,22 @@ def explain_prediction(
 
     Args:
       trained: The model.
-      image: uint8 `[S, S, 3]`, as its preprocessing gives.
+      example: The image, of `trained.task.unlabeled_example`.
       counts: Numbers of regions K of the decision maps.
       target_name: The target that importance is for; the one the model is surest of if None.
       name, truth: As in `Explanation`.
     """
-    names = trained.task.target_names
+    names, image = trained.task.target_names, example["image"]
     normalized = np.asarray(trained.preprocessing.normalize(image))
     if target_name is None:
         best = jax.jit(trained.best_targets)(trained.variables, normalized[None])
         target = int(best[0])
     else:
         target = names.index(target_name)
-    (result,) = trained.predict([image], batch_size=1)
+    (result,) = trained.predict([example], batch_size=1)
+    drawing = None
+    if result.images():
+        drawing = np.asarray(trained.task.draw(Image.fromarray(image), result))
     return explain.explain_image(
         trained.model,
         trained.score,
@@ -50,6 +55,7 @@ def explain_prediction(
         entries=result.entries()[:_MAX_ENTRIES],
         name=name,
         truth=truth,
+        drawing=drawing,
     )
 
 
@@ -57,3 +63,18 @@ def model_line(trained: TrainedModel, path: str) -> str:
     """A line that names a model."""
     backbone = trained.metadata.config["model"]["backbone"]
     return f"{backbone}, {len(trained.task.target_names)} targets, from {path}"
+
+
+def normalized_batches(
+    trained: TrainedModel, images: Iterable[np.ndarray], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Normalized images `[B, H, W, 3]`, those in a row that share their shape.
+
+    Args:
+      trained: The model.
+      images: uint8 `[H, W, 3]`, as `trained.task.see` gives them.
+      batch_size: Largest B.
+    """
+    for batch in batched_by_shape(({"image": image} for image in images), batch_size):
+        stacked = np.stack([example["image"] for example in batch])
+        yield np.asarray(trained.preprocessing.normalize(stacked))

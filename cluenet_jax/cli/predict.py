@@ -12,6 +12,7 @@ from PIL import Image
 
 from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.cli.images import new_path, read_images
+from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
 from cluenet_jax.tasks.base import Result
 
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
         errors.append(message)
         print(f"Skipped: {message}", file=sys.stderr)
 
-    images = read_images(args.images, trained.preprocessing, on_error)
+    images = read_images(args.images, on_error)
     results = predict_files(trained, images, args.batch_size)
     if args.out:
         results = _drawn(trained, results, pathlib.Path(args.out))
@@ -51,17 +52,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def predict_files(
-    trained: TrainedModel, images: Iterable[tuple[str, np.ndarray]], batch_size: int
+    trained: TrainedModel, images: Iterable[tuple[str, Image.Image]], batch_size: int
 ) -> Iterable[tuple[str, np.ndarray, Result]]:
-    """Name, image and result of each named image."""
+    """Name, image as the model saw it, and result of each named image."""
     files = []
 
-    def pixels() -> Iterable[np.ndarray]:
+    def examples() -> Iterable[Example]:
         for file, image in images:
-            files.append((file, image))
-            yield image
+            example = trained.task.unlabeled_example(image)
+            files.append((file, example["image"]))
+            yield example
 
-    for result in trained.predict(pixels(), batch_size):
+    for result in trained.predict(examples(), batch_size):
         yield (*files.pop(0), result)
 
 

@@ -9,20 +9,20 @@ of that name, it is shown.
 """
 
 import argparse
-import dataclasses
 import pathlib
 import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
 
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
-from cluenet_jax.cli.explanations import explain_prediction, model_line
-from cluenet_jax.cli.images import batched, eval_images, new_path, read_images
-from cluenet_jax.data import Preprocessing
+from cluenet_jax.cli.explanations import explain_prediction, model_line, normalized_batches
+from cluenet_jax.cli.images import eval_images, new_path, read_images
 from cluenet_jax.errors import UserError
 from cluenet_jax.explain import Explanation
+from cluenet_jax.tasks.base import Task
 from cluenet_jax.visualization import contact_sheet, draw_explanation, report
 from cluenet_jax.visualization.colors import score_colors
 from cluenet_jax.visualization.drawing import overlay
@@ -48,14 +48,12 @@ def main(argv: list[str]) -> int:
         errors.append(message)
         print(f"Skipped: {message}", file=sys.stderr)
 
-    if args.num_images:
-        images = eval_images(trained, args.num_images)
-    else:
-        files = read_images(args.images, trained.preprocessing, on_error)
-        images = ((file, image, trained.task.target_of_path(file)) for file, image in files)
-    explanations, folders = [], set()
-    for name, image, truth in images:
-        explanation = explain_prediction(trained, image, args.regions, name=name, truth=truth)
+    explanations, folders, comparison = [], set(), explain.PartitionComparison()
+    for name, image, truth, mask in _labeled_images(trained, args, on_error):
+        example = trained.task.unlabeled_example(image)
+        explanation = explain_prediction(trained, example, args.regions, name=name, truth=truth)
+        if args.report and mask is not None:
+            comparison.add(_partitions(explanation, args.regions[0]), mask)
         save(explanation, new_path(out, name, folders), tuple(args.heads), args.smooth)
         if args.report or len(explanations) < _CONTACT_SHEET:
             explanations.append(explanation)
@@ -64,7 +62,7 @@ def main(argv: list[str]) -> int:
     contact_sheet(explanations[:_CONTACT_SHEET]).save(out / "contact_sheet.png")
     print(f"Maps of {len(folders)} images: {out} (overview: {out / 'contact_sheet.png'})")
     if args.report:
-        text = _report(trained, explanations, args)
+        text = _report(trained, explanations, comparison, args)
         (out / "report.html").write_text(text, encoding="utf-8")
         print(f"Report: {out / 'report.html'}")
     return 1 if errors else 0
@@ -142,29 +140,45 @@ def save(
     np.savez_compressed(folder / "maps.npz", **arrays)
 
 
+def _labeled_images(
+    trained: TrainedModel, args: argparse.Namespace, on_error: Callable[[str], None]
+) -> Iterator[tuple[str, Image.Image, str | None, np.ndarray | None]]:
+    """Name, image, the name of its true target and its mask; None where they are not known."""
+    task = trained.task
+    if args.num_images:
+        for name, image, record in eval_images(trained, args.num_images):
+            yield name, image, task.target_of_record(record), task.mask_of_record(record)
+    for file, image in read_images(args.images, on_error):
+        mask = _read_mask(args.masks, file, task) if args.masks else None
+        yield file, image, task.target_of_path(file), mask
+
+
+def _partitions(explanation: Explanation, count: int) -> dict[str, np.ndarray]:
+    partitions = explain.partitions_to_compare(
+        explanation.image, explanation.clusters, explanation.fields
+    )
+    return {**partitions, f"decision, K = {count}": explanation.decisions[count]}
+
+
 def _report(
-    trained: TrainedModel, explanations: list[Explanation], args: argparse.Namespace
+    trained: TrainedModel,
+    explanations: list[Explanation],
+    comparison: explain.PartitionComparison,
+    args: argparse.Namespace,
 ) -> str:
-    faithfulness, agreement = None, None
+    faithfulness = None
     if args.num_scored:
         images = [explanation.image for explanation in explanations[: args.num_scored]]
-        batches = (
-            np.asarray(trained.preprocessing.normalize(np.stack(batch)))
-            for batch in batched(images, _BATCH)
-        )
+        batches = normalized_batches(trained, images, _BATCH)
         faithfulness = explain.evaluate_explanations(
             trained.model, trained.score, trained.best_targets, trained.variables, batches
         )
-    if args.masks:
-        masks = [_read_mask(args.masks, e.name, trained.preprocessing) for e in explanations]
-        regions = [e.decisions[args.regions[0]] for e in explanations]
-        agreements = explain.mask_agreement(np.stack(regions), np.stack(masks))
-        agreement = {name: float(np.nanmean(values)) for name, values in agreements.items()}
-    return report(explanations, model_line(trained, args.checkpoint), faithfulness, agreement)
+    line = model_line(trained, args.checkpoint)
+    return report(explanations, line, faithfulness, comparison.compute())
 
 
-def _read_mask(folder: str, name: str, preprocessing: Preprocessing) -> np.ndarray:
-    """int32 `[H, W]`: the mask of an image, cropped as the image was; -1 where not counted."""
+def _read_mask(folder: str, name: str, task: Task) -> np.ndarray:
+    """int32 `[H, W]`: the mask of an image as the model saw it; -1 where not counted."""
     path = pathlib.Path(folder) / f"{pathlib.Path(name).stem}.png"
     try:
         with Image.open(path, formats=("PNG",)) as file:
@@ -173,5 +187,5 @@ def _read_mask(folder: str, name: str, preprocessing: Preprocessing) -> np.ndarr
             gray = Image.fromarray(np.asarray(file).astype(np.uint8))
     except OSError as error:
         raise UserError(f"{path}: not a readable mask ({error}).") from error
-    mask = dataclasses.replace(preprocessing, interpolation="nearest")(gray)
+    mask = task.see_mask(gray)
     return np.where(mask == _IGNORED, -1, mask.astype(np.int32))

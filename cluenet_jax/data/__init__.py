@@ -16,7 +16,7 @@ from cluenet_jax.data.decode_mask import IGNORED, MaskFormat, decode_mask, decod
 from cluenet_jax.data.image_files import list_images, read_image_file
 from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
 from cluenet_jax.data.preprocess import Preprocessing
-from cluenet_jax.data.records import Batch, Example, Record, Source
+from cluenet_jax.data.records import Batch, Example, Record, Source, batched_by_shape
 from cluenet_jax.data.transforms import INTERPOLATIONS
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Source",
     "TrainBatches",
     "augment_images",
+    "batched_by_shape",
     "check_task",
     "decode_image",
     "decode_mask",

@@ -171,7 +171,7 @@ def eval_batches(
     eval_example: Callable[[Record], Example],
     *,
     batch_size: int,
-    shape_of: Callable[[Record], Hashable] | None = None,
+    shapes: Sequence[Hashable] | None = None,
     cache: dict[int, Example] | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -182,7 +182,8 @@ def eval_batches(
       source: Records.
       eval_example: Function that decodes a record.
       batch_size: Examples per batch over all processes, which all get the same number of batches.
-      shape_of: What tells records apart whose examples differ in shape; None where none do.
+      shapes: For each record what tells apart those whose examples differ in shape; None where
+        none do.
       cache: Examples by index that earlier calls have read, to which this call adds; None reads
         all examples.
       process_index, process_count: As in `train_batches`.
@@ -207,7 +208,7 @@ def eval_batches(
     def padding(index: int) -> Example:
         return {key: np.zeros_like(array) for key, array in read(index).items()}
 
-    order = _eval_order(source, batch_size, shape_of)
+    order = _eval_order(shapes or [None] * len(source), batch_size)
 
     def example_at(position: int) -> Example:
         index, valid = order[position]
@@ -222,13 +223,11 @@ def eval_batches(
     return _start_reading(stream, num_workers=0)
 
 
-def _eval_order(
-    source: Source, batch_size: int, shape_of: Callable[[Record], Hashable] | None
-) -> list[tuple[int, bool]]:
+def _eval_order(shapes: Sequence[Hashable], batch_size: int) -> list[tuple[int, bool]]:
     """Indices in whole batches of one shape, and whether they count or only fill a batch up."""
     groups: dict[Hashable, list[int]] = {}
-    for index in range(len(source)):
-        groups.setdefault(shape_of(source[index]) if shape_of else None, []).append(index)
+    for index, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(index)
     order = []
     for group in groups.values():
         order += [(index, True) for index in group]

@@ -11,6 +11,7 @@ Batch: examples stacked along a new leading axis B, and `valid` bool `[B]`: Fals
 that only fill up the last batch of an evaluation.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,3 +29,19 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record:
         """Raises a `UserError` that names the record if it cannot be read."""
         ...
+
+
+def batched_by_shape(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Lists of at most `size` examples in a row whose arrays are of the same shapes."""
+    batch: list[Example] = []
+    for example in examples:
+        if batch and (len(batch) == size or _shapes(example) != _shapes(batch[0])):
+            yield batch
+            batch = []
+        batch.append(example)
+    if batch:
+        yield batch
+
+
+def _shapes(example: Example) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in example.items()}

@@ -27,11 +27,15 @@ from cluenet_jax.explain.maps import (
     to_image_grid,
 )
 from cluenet_jax.explain.mask_agreement import (
+    PartitionComparison,
     bootstrap_interval,
-    compare_partitions,
     mask_agreement,
 )
-from cluenet_jax.explain.partitions import grid_partition, slic_partition
+from cluenet_jax.explain.partitions import (
+    grid_partition,
+    partitions_to_compare,
+    slic_partition,
+)
 
 __all__ = [
     "BestTargetsFn",
@@ -39,11 +43,11 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "Importance",
+    "PartitionComparison",
     "ScoreFn",
     "bootstrap_interval",
     "class_probability",
     "cluster_maps",
-    "compare_partitions",
     "compute_maps",
     "decision_map",
     "decision_regions",
@@ -56,6 +60,7 @@ __all__ = [
     "importance",
     "importance_of_masks",
     "mask_agreement",
+    "partitions_to_compare",
     "predicted_class",
     "receptive_fields",
     "slic_partition",

@@ -26,6 +26,8 @@ class Explanation:
         regions for may be left out.
       importance: For each K float32 `[regions, 2]`, drop and keep of each region.
       target_name: The target that importance is for.
+      drawing: uint8 `[H', W', 3]`, the image with the model's answer drawn on it, where a drawing
+        says more than `entries`; else None.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Explanation:
     decisions: dict[int, np.ndarray]
     importance: dict[int, np.ndarray]
     target_name: str
+    drawing: np.ndarray | None = None
 
     @property
     def wrong(self) -> bool:
@@ -70,6 +73,7 @@ def explain_image(
     entries: Sequence[tuple[str, float]] = (),
     name: str = "",
     truth: str | None = None,
+    drawing: np.ndarray | None = None,
 ) -> Explanation:
     """Explains one image.
 
@@ -80,7 +84,7 @@ def explain_image(
       normalized: The same, normalized: float32 `[H, W, 3]`.
       target: The number of the target that importance is for.
       counts: Numbers of regions K of the decision maps.
-      target_name, entries, name, truth: As in `Explanation`.
+      target_name, entries, name, truth, drawing: As in `Explanation`.
     """
     images = jnp.asarray(normalized)[None]
     maps = compute_maps(model, variables, images)
@@ -106,4 +110,5 @@ def explain_image(
         decisions=decisions,
         importance=scores,
         target_name=target_name,
+        drawing=drawing,
     )

@@ -115,23 +115,44 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def compare_partitions(
-    partitions: Mapping[str, np.ndarray], masks: np.ndarray, tolerance: int = 2
-) -> dict[str, dict[str, dict[str, float]]]:
-    """The agreement of several partitions of the same images with their masks.
+class PartitionComparison:
+    """Agreement of several partitions of the same images with their masks, streamed."""
 
-    Args:
-      partitions: By name, `[B, H, W]` integers each.
-      masks, tolerance: As for `mask_agreement`.
+    def __init__(self):
+        self._values: dict[str, dict[str, list[float]]] = {}
 
-    Returns:
-      By name and measure: `mean` over images, and `low` and `high`, its 95 % interval.
-    """
-    results = {}
-    for name, regions in partitions.items():
-        agreement = mask_agreement(regions, masks, tolerance)
-        results[name] = {measure: _summary(values) for measure, values in agreement.items()}
-    return results
+    def add(
+        self, partitions: Mapping[str, np.ndarray], mask: np.ndarray, tolerance: int = 2
+    ) -> None:
+        """Counts an image.
+
+        Args:
+          partitions: By name, integers `[H, W]`, or `[G, H, W]`, whose mean counts.
+          mask: `[H, W]` integers, the true segments; negative: not counted.
+          tolerance: As for `mask_agreement`.
+        """
+        for name, regions in partitions.items():
+            regions = regions.reshape(-1, *mask.shape)
+            agreement = mask_agreement(regions, np.stack([mask] * len(regions)), tolerance)
+            rows = self._values.setdefault(name, {measure: [] for measure in MEASURES})
+            for measure, values in agreement.items():
+                rows[measure].append(float(values.mean()))
+
+    def compute(self) -> dict[str, dict[str, dict[str, float]]]:
+        """By name and measure: `mean` over images, and `low` and `high`, its 95 % interval."""
+        return {
+            name: {measure: _summary(np.array(values)) for measure, values in rows.items()}
+            for name, rows in self._values.items()
+        }
+
+    def to_text(self) -> str:
+        """A table for people: a line per partition, each mean and half its interval's width."""
+        width = max(map(len, ("partition", *self._values)))
+        lines = [f"{'partition':{width}}" + "".join(f"  {name:>17}" for name in MEASURES)]
+        for name, row in self.compute().items():
+            cells = (f"{v['mean']:.3f} ± {(v['high'] - v['low']) / 2:.3f}" for v in row.values())
+            lines.append(f"{name:{width}}" + "".join(f"  {cell:>17}" for cell in cells))
+        return "\n".join(lines)
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:

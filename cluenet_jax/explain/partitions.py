@@ -1,10 +1,13 @@
-"""Partitions of images that know no model, to compare a model's with: grids and superpixels."""
+"""Partitions of images by a model, and by grids and superpixels to compare them with."""
 
+import importlib.util
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from cluenet_jax.errors import UserError
+from cluenet_jax.explain.maps import to_image_grid
 
 
 def grid_partition(shape: tuple[int, int], count: int) -> np.ndarray:
@@ -55,3 +58,30 @@ def slic_partition(image: np.ndarray, count: int) -> np.ndarray:
             "SLIC superpixels need scikit-image: pip install 'cluenet-jax[superpixels]'."
         ) from error
     return slic(image, n_segments=count, start_label=0).astype(np.int32)
+
+
+def partitions_to_compare(
+    image: np.ndarray, clusters: Sequence[np.ndarray], fields: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The clusters of every stage, and a grid and superpixels of the same number.
+
+    Args:
+      image: uint8 `[H, W, 3]`, RGB.
+      clusters: For each stage int32 `[G, H_s, W_s]`, of `explain.cluster_maps`.
+      fields: For each stage int32 `[H, W]`, of `explain.receptive_fields`.
+
+    Returns:
+      By name, "stage 1" to "stage 4": int32 `[G, H, W]`. "stage 1, grid" and "stage 1, SLIC" and
+      so on: int32 `[H, W]`, of about as many parts as a map of the stage has on average; no SLIC
+      where scikit-image is not installed.
+    """
+    has_slic = importlib.util.find_spec("skimage") is not None
+    partitions = {}
+    for stage, (index, field) in enumerate(zip(clusters, fields, strict=True), 1):
+        maps = to_image_grid(field[None], index[None])[0]
+        count = max(1, round(np.mean([len(np.unique(regions)) for regions in maps])))
+        partitions[f"stage {stage}"] = maps
+        partitions[f"stage {stage}, grid"] = grid_partition(image.shape[:2], count)
+        if has_slic:
+            partitions[f"stage {stage}, SLIC"] = slic_partition(image, count)
+    return partitions

@@ -5,6 +5,7 @@ protocol alone, so a new task is a new file here and a line in `cluenet_jax.task
 has a body here is a default that a task may keep.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -135,6 +136,18 @@ class Task(Protocol):
     # None where all are of one shape.
     eval_shape: ClassVar[Callable[[Record], Hashable] | None] = None
 
+    def see(self, image: Image.Image) -> np.ndarray:
+        """An image of any size as the tools show it to the model: uint8 `[H, W, 3]`."""
+        return self.preprocessing(image)
+
+    def see_mask(self, mask: Image.Image) -> np.ndarray:
+        """A gray image of numbers `[H, W]`, cut and resized as `see` does, without mixing them."""
+        return dataclasses.replace(self.preprocessing, interpolation="nearest")(mask)
+
+    def unlabeled_example(self, image: Image.Image) -> Example:
+        """An image of any size for `predict`: `image`, of `see`, and what else it needs."""
+        return {"image": self.see(image)}
+
     def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of what `train_example` gives, reading nothing."""
         ...
@@ -189,6 +202,21 @@ class Task(Protocol):
     def target_of_record(self, record: Record) -> str | None:
         """The true target of a record, or None."""
         return None
+
+    def mask_of_record(self, record: Record) -> np.ndarray | None:
+        """int32 `[H, W]`, the segments of a record's image as `see` gives it, or None.
+
+        Negative where nothing is labeled.
+        """
+        return None
+
+    def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:
+        """Changes a configuration so that `see` gives images of another size.
+
+        By default squares, cut in the same proportion.
+        """
+        prepared = self.preprocessing.with_size(image_size)
+        config.data.image_size, config.eval.resize = prepared.image_size, prepared.resize
 
     def outputs(self, head_output: Any) -> dict[str, jax.Array]:
         """The arrays of an exported program, by name, of the head's output."""

@@ -14,11 +14,13 @@ from cluenet_jax import ops
 from cluenet_jax.data import IGNORED, decode_pair, image_size
 from cluenet_jax.data.records import Example, Record
 from cluenet_jax.data.transforms import (
+    Window,
     align_size,
     draw_geometry,
     fit_size,
     pad_bottom_right,
     photometric_distortion,
+    resample_mask,
     resize_to_fit,
 )
 from cluenet_jax.metrics.segmentation import SegmentationEvaluator
@@ -147,11 +149,29 @@ class Segmentation(ConfiguredTask):
         image, mask = decode_pair(record)
         canvas = np.full(_canvas(mask.shape), IGNORED, np.uint8)
         canvas[: mask.shape[0], : mask.shape[1]] = mask
+        return {**self._views_of(image), "mask": canvas}
+
+    def see(self, image: Image.Image) -> np.ndarray:
+        """An image as large as the first view of an evaluation."""
+        return self._views_of(np.asarray(image))["image"]
+
+    def see_mask(self, mask: Image.Image) -> np.ndarray:
+        """A mask resized as `see` does."""
+        size = self._view_sizes((mask.height, mask.width))["image"]
+        return resample_mask(np.asarray(mask), Window.whole(size))
+
+    def unlabeled_example(self, image: Image.Image) -> Example:
+        """`image`, and `image1`, ... of further ratios; `size`; `canvas`, for its shape."""
+        pixels = np.asarray(image)
+        return {**self._views_of(pixels), "canvas": np.empty(_canvas(pixels.shape[:2]), bool)}
+
+    def _views_of(self, image: np.ndarray) -> Example:
+        """The views of an image, and its `size`."""
         views = {
             name: resize_to_fit(image, scale, self.config.segmentation.eval_multiple)
             for name, scale in self._eval_scales()
         }
-        return {**views, "mask": canvas, "size": np.array(mask.shape, np.int32)}
+        return {**views, "size": np.array(image.shape[:2], np.int32)}
 
     def eval_shape(self, record: Record) -> tuple:
         """The sizes of the views and of the mask's canvas."""
@@ -225,17 +245,15 @@ class Segmentation(ConfiguredTask):
     def predict(self, apply: Apply, batch: Batch) -> Predictions:
         """`confusion` int32 `[B, C, C]` and `loss` `[B]`, or without `mask` in the batch `classes`.
 
-        `classes` is int32 `[B, H, W]`, of the image's size.
+        `classes` is uint8 `[B, H, W]` on the canvas, of which each image fills its `size`.
         """
         views = []
         for name, _ in self._eval_scales():
-            # A tool gives one view.
-            if name in batch:
-                views += self._views(apply, self.preprocessing.normalize(batch[name]))
+            views += self._views(apply, self.preprocessing.normalize(batch[name]))
         if "mask" not in batch:
-            canvas = batch["image"].shape[1:3]
-            sizes = jnp.broadcast_to(jnp.array(canvas, jnp.int32), (len(batch["image"]), 2))
-            return {"classes": ops.dense_predictions(views, sizes, canvas)[0]}
+            size = batch["size"]
+            classes, _ = ops.dense_predictions(views, size, batch["canvas"].shape[1:])
+            return {"classes": classes.astype(jnp.uint8), "size": size}
         labels = batch["mask"]
         classes, loss = ops.dense_predictions(views, batch["size"], labels.shape[1:], labels)
         confusion = ops.confusion_matrix(classes, labels, self.info.num_classes, IGNORED)
@@ -273,15 +291,28 @@ class Segmentation(ConfiguredTask):
 
     def to_results(self, predictions: Mapping[str, np.ndarray]) -> list[SegmentationResult]:
         """One result for each image."""
-        masks = np.asarray(predictions["classes"]).astype(np.uint8)
-        return [SegmentationResult(mask, self.info) for mask in masks]
+        return [
+            SegmentationResult(np.asarray(classes[:height, :width]), self.info)
+            for classes, (height, width) in zip(
+                predictions["classes"], predictions["size"], strict=True
+            )
+        ]
 
     def draw(self, image: Image.Image, result: SegmentationResult) -> Image.Image:
-        """The colors of the classes over the image, half transparent."""
-        colors = (
-            result.images()["_mask"].convert("RGB").resize(image.size, Image.Resampling.NEAREST)
-        )
-        return Image.blend(image.convert("RGB"), colors, 0.5)
+        """The colors of the classes over the image, half transparent, as large as the mask."""
+        colors = result.images()["_mask"].convert("RGB")
+        return Image.blend(image.convert("RGB").resize(colors.size), colors, 0.5)
+
+    def mask_of_record(self, record: Record) -> np.ndarray:
+        """The record's mask."""
+        mask = self.see_mask(Image.fromarray(decode_pair(record)[1])).astype(np.int32)
+        return np.where(mask == IGNORED, -1, mask)
+
+    def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:
+        """`image_size` becomes the bound of the shorter side, the other changes in proportion."""
+        scale = self.config.segmentation.eval_scale
+        config.data.image_size = image_size
+        config.segmentation.eval_scale = (round(max(scale) * image_size / min(scale)), image_size)
 
     def outputs(self, head_output: jax.Array) -> dict[str, jax.Array]:
         """`mask` uint8 `[B, S, S]` of the image's size, and `logits` float32 of the first level."""

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from cluenet_jax.checkpoints.lock import lock_workdir
 from cluenet_jax.checkpoints.manager import Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.data import Dataset, TrainBatches, load_dataset, train_batches
-from cluenet_jax.evaluation import evaluate, read_eval_set
+from cluenet_jax.evaluation import evaluate, example_shapes, read_eval_set
 from cluenet_jax.tasks.base import Batch, Task
 from cluenet_jax.train import sharding
 from cluenet_jax.train.diagnose import check_skips
@@ -125,6 +126,11 @@ class _Run:
         """The task."""
         return self.programs.task
 
+    @functools.cached_property
+    def eval_shapes(self) -> list[Hashable] | None:
+        """Of the evaluation set."""
+        return example_shapes(self.task, self.dataset.eval)
+
     @property
     def schedule(self) -> Schedule:
         """Relation of steps and epochs."""
@@ -174,7 +180,12 @@ class _Run:
         """Metrics of the evaluation set."""
         programs, batch_size = self.programs, self.config.eval.batch_size
         batches = read_eval_set(
-            self.task, self.dataset.eval, batch_size, programs.mesh, self.eval_cache
+            self.task,
+            self.dataset.eval,
+            batch_size,
+            programs.mesh,
+            self.eval_shapes,
+            self.eval_cache,
         )
         return evaluate(self.task, programs.eval_step, state.eval_variables, batches).compute()
 

@@ -9,6 +9,7 @@ import html
 import importlib.resources
 import io
 import json
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ def viewer(explanation: Explanation) -> str:
         "image": _png(image),
         "size": [image.shape[1], image.shape[0]],
         "entries": explanation.entries,
+        "drawing": None if explanation.drawing is None else _png(explanation.drawing),
         "targetName": explanation.target_name,
         "stages": [
             {"field": _numbers(field), "grid": list(clusters.shape), "clusters": _stacked(clusters)}
@@ -59,7 +61,7 @@ def report(
     explanations: list[Explanation],
     model_line: str,
     faithfulness: Faithfulness | None,
-    agreement: dict[str, float] | None,
+    comparison: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> str:
     """A whole document: numbers, the worst mistakes, and every image beside its maps.
 
@@ -67,7 +69,7 @@ def report(
       explanations: At least one.
       model_line: A line that names the model.
       faithfulness: Of `evaluate_explanations`, or None.
-      agreement: Means of `mask_agreement`, or None.
+      comparison: Of `PartitionComparison.compute`; empty if no image has a mask.
     """
     known = [e for e in explanations if e.truth is not None]
     mistakes = sorted((e for e in known if e.wrong), key=lambda e: -_best_score(e))
@@ -77,9 +79,8 @@ def report(
         parts.append(f"<p>{right} of {len(known)} images with a known truth are right.</p>")
     if faithfulness is not None:
         parts.append("<h2>Faithfulness of the maps</h2>" + _faithfulness_table(faithfulness))
-    if agreement is not None:
-        cells = ", ".join(f"{name} {value:.3f}" for name, value in agreement.items())
-        parts.append(f"<p>Agreement of the decision map with the masks: {cells}.</p>")
+    if comparison:
+        parts.append("<h2>Clusters against masks</h2>" + _comparison_table(comparison))
     if mistakes:
         parts.append("<h2>Worst mistakes</h2>" + _rows(mistakes[:_MISTAKES]))
     parts.append("<h2>Images</h2><p>Click a row to enlarge it and to move over its maps.</p>")
@@ -102,6 +103,8 @@ def _rows(explanations: list[Explanation]) -> str:
     for explanation in explanations:
         count, regions = next(iter(explanation.decisions.items()))
         tiles = {"image": _png(enlarge(explanation.image, 96))}
+        if explanation.drawing is not None:
+            tiles["answer"] = _png(explanation.drawing)
         for stage in range(1, len(explanation.clusters) + 1):
             index = explanation.stage_map(stage, head=0)
             tiles[f"stage {stage}"] = _png(paint(index, cluster_colors(index), 96))
@@ -140,6 +143,22 @@ def _faithfulness_table(faithfulness: Faithfulness) -> str:
         f"target's score, means of {numbers['images']} images with 95 % intervals. Deletion: "
         "less is better; insertion: more is better; what replaces pixels is after the comma."
         "</p>"
+    )
+
+
+def _comparison_table(comparison: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    head = "".join(
+        f"<th>{html.escape(measure)}</th>" for measure in next(iter(comparison.values()))
+    )
+    rows = ""
+    for name, row in comparison.items():
+        cells = "".join(
+            f"<td>{v['mean']:.3f} ({v['low']:.3f} .. {v['high']:.3f})</td>" for v in row.values()
+        )
+        rows += f"<tr><th>{html.escape(name)}</th>{cells}</tr>"
+    return (
+        f"<table><tr><th></th>{head}</tr>{rows}</table><p>Means over images with 95 % intervals; "
+        "of a stage with several maps the mean of them. Undersegmentation: less is better.</p>"
     )
 
 

@@ -158,7 +158,9 @@
         element("td", {}, [element("div", { className: "bar",
           style: `width: ${Math.max(1, Math.round(100 * score))}px` })]),
       ])));
-    root.replaceChildren(canvas, element("div", { className: "side" }, [
+    const drawing = explanation.drawing
+      ? [element("img", { src: explanation.drawing, alt: "the model's answer" })] : [];
+    root.replaceChildren(canvas, ...drawing, element("div", { className: "side" }, [
       choices("Show", `${id}-view`, views, 0, (i) => { state.view = i; choose(); }),
       heads, tooltip, scores]));
     choose();

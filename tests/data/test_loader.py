@@ -204,7 +204,7 @@ def test_an_evaluation_keeps_shapes_apart(processes):
     for i in range(processes):
         settings = dict(batch_size=4, process_index=i, process_count=processes)
         batches = eval_batches(
-            ImageSource(11), shaped, shape_of=lambda record: record["label"] % 3, **settings
+            ImageSource(11), shaped, shapes=[i % 3 for i in range(11)], **settings
         )
         sides = []
         for batch in batches:

@@ -156,13 +156,18 @@ def test_intervals_hold_the_mean_and_shrink():
 
 
 def test_partitions_are_compared_on_the_same_images():
-    masks = np.stack([random_case(seed)[1] for seed in range(6)])
-    partitions = {
-        "perfect": masks,
-        "grid": np.stack([explain.grid_partition(masks.shape[1:], 20)] * 6),
-    }
-    table = explain.compare_partitions(partitions, masks)
+    comparison = explain.PartitionComparison()
+    for seed in range(6):
+        mask = random_case(seed)[1]
+        grid = explain.grid_partition(mask.shape, 20)
+        partitions = {"perfect": mask, "grid": grid, "half": np.stack([mask, np.zeros_like(mask)])}
+        comparison.add(partitions, mask)
+    table = comparison.compute()
     assert table["perfect"]["asa"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     asa = table["grid"]["asa"]
     assert asa["low"] < asa["mean"] < asa["high"] < 1
-    assert table.keys() == partitions.keys() and "boundary_recall" in table["grid"]
+    assert list(table) == ["perfect", "grid", "half"] and "boundary_recall" in table["grid"]
+    # Of several maps the mean counts.
+    assert table["half"]["nmi"]["mean"] == pytest.approx(0.5)
+    lines = comparison.to_text().splitlines()
+    assert len(lines) == 4 and lines[1].startswith("perfect") and "1.000 ± 0.000" in lines[1]

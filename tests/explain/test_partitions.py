@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cluenet_jax.errors import UserError
-from cluenet_jax.explain import grid_partition, slic_partition
+from cluenet_jax.explain import grid_partition, partitions_to_compare, slic_partition
 from tests.helpers.images import smooth_image
 
 
@@ -45,3 +45,16 @@ def test_without_scikit_image_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(UserError, match=r"pip install 'cluenet-jax\[superpixels\]'"):
         slic_partition(np.asarray(smooth_image(0)), 4)
+
+
+def test_rivals_have_as_many_parts_as_a_stage():
+    """Two maps of 16 and 32 clusters, each pixel of the stage owning 8 x 8 of the image."""
+    image = np.asarray(smooth_image(0, 64, 64))
+    index = np.arange(64, dtype=np.int32).reshape(8, 8)
+    clusters = [np.stack([index // 4, index // 2])]
+    fields = [np.repeat(np.repeat(index, 8, 0), 8, 1)]
+    partitions = partitions_to_compare(image, clusters, fields)
+    assert list(partitions) == ["stage 1", "stage 1, grid", "stage 1, SLIC"]
+    np.testing.assert_array_equal(partitions["stage 1"][1][:, 0], np.arange(64) // 8 * 4)
+    assert len(np.unique(partitions["stage 1, grid"])) == 24
+    assert 16 <= len(np.unique(partitions["stage 1, SLIC"])) <= 32

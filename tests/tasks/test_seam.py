@@ -100,7 +100,8 @@ def test_it_exports_and_shows_its_maps(folder, tmp_path):
     trained = load(str(folder / "undisturbed"))
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     program = jax.export.deserialize(bytearray((tmp_path / "out/model.stablehlo").read_bytes()))
-    expected = [result.rgb for result in trained.predict(images, batch_size=3)]
+    examples = [trained.task.unlabeled_example(Image.fromarray(image)) for image in images]
+    expected = [result.rgb for result in trained.predict(examples, batch_size=3)]
     np.testing.assert_allclose(program.call(images), expected, atol=1e-5)
     normal = trained.preprocessing.normalize(images)
     clusters = explain.cluster_maps(trained.model, trained.variables, normal)

@@ -1,6 +1,7 @@
 """The segmentation task: examples, loss, evaluation at own sizes, results, whole runs."""
 
 import dataclasses
+import json
 import pickle
 
 import chex
@@ -14,9 +15,9 @@ from cluenet_jax import evaluation
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.checkpoints.manager import Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
-from cluenet_jax.cli import export, predict
+from cluenet_jax.cli import explain, export, predict, visualize
 from cluenet_jax.config import default_config
-from cluenet_jax.data import IGNORED, DatasetInfo, load_dataset
+from cluenet_jax.data import IGNORED, DatasetInfo, decode_pair, load_dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.segmentation_result import SegmentationResult
@@ -151,6 +152,12 @@ def red_logits(images):
     return -10 * (level[..., None] - jnp.arange(3.0)) ** 2
 
 
+def read_all(task, source, mesh):
+    """Batches of two images."""
+    shapes = evaluation.example_shapes(task, source)
+    return evaluation.read_eval_set(task, source, 2, mesh, shapes)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -163,7 +170,7 @@ def test_every_image_is_evaluated_at_its_own_size(settings):
     """A model that reads the class off the image is right but for the edges."""
     config = small_config(**settings, **{"segmentation.eval_scale": (64, 40)})
     task, mesh = create_task(config, INFO), sharding.make_mesh()
-    batches = list(evaluation.read_eval_set(task, Stripes(), 2, mesh))
+    batches = list(read_all(task, Stripes(), mesh))
     assert len(batches) > 2 and sum(int(batch["valid"].sum()) for batch in batches) == 5
     evaluator = task.evaluator()
     for batch in batches:
@@ -186,7 +193,7 @@ def test_results_say_the_same_in_every_form():
     np.testing.assert_array_equal(np.asarray(mask.convert("RGB")), colors)
     task = create_task(small_config(), INFO)
     drawn = task.draw(Image.new("RGB", (6, 4), "white"), result)
-    assert drawn.size == (6, 4)
+    assert drawn.size == (3, 2)
     np.testing.assert_allclose(np.asarray(drawn)[0, 0], (colors[0, 0] + 255) / 2, atol=1)
 
 
@@ -233,16 +240,56 @@ def test_a_checkpoint_predicts_masks_and_is_exported(runs, tmp_path):
         predict.main([f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}", str(image)]) == 0
     )
     with Image.open(tmp_path / "out/scene_mask.png") as mask:
-        assert mask.mode == "P" and mask.size == (32, 32) and np.asarray(mask).max() < 11
-    assert (tmp_path / "out/scene.png").exists()
+        assert mask.mode == "P" and mask.size == (96, 96) and np.asarray(mask).max() < 11
+    with Image.open(tmp_path / "out/scene.png") as drawn:
+        assert drawn.size == (96, 96)
     export.main([checkpoint, str(tmp_path / "exported")])
     program = jax.export.deserialize(
         bytearray((tmp_path / "exported/model.stablehlo").read_bytes())
     )
     trained = load(checkpoint)
     pixels = trained.preprocessing(Image.open(image))
-    (result,) = trained.predict([pixels], batch_size=1)
+    # An image as large as the model sees it is not resized.
+    example = trained.task.unlabeled_example(Image.fromarray(pixels))
+    (result,) = trained.predict([example], batch_size=1)
     np.testing.assert_array_equal(program.call(pixels[None])["mask"][0], result.classes)
+
+
+def test_predictions_are_those_of_the_evaluation_at_every_size():
+    config = small_config(**{"segmentation.eval_scale": (64, 40)})
+    config.segmentation.eval_ratios, config.segmentation.eval_flip = (1.0, 2.0), True
+    task, mesh = create_task(config, INFO), sharding.make_mesh()
+    evaluator, source = task.evaluator(), Stripes()
+    for batch in read_all(task, source, mesh):
+        evaluator.add(jax.device_get(task.predict(red_logits, batch)), {"valid": batch["valid"]})
+    confusion = np.zeros((3, 3), int)
+    for index in range(len(source)):
+        image, mask = decode_pair(source[index])
+        example = task.unlabeled_example(Image.fromarray(image))
+        batch = {name: array[None] for name, array in example.items()}
+        (result,) = task.to_results(jax.device_get(task.predict(red_logits, batch)))
+        assert result.classes.shape == mask.shape == source.sizes[index]
+        labeled = mask != IGNORED
+        np.add.at(confusion, (mask[labeled], result.classes[labeled]), 1)
+    np.testing.assert_array_equal(evaluator.confusion, confusion)
+
+
+def test_its_clusters_are_compared_with_masks_and_shown_beside_the_segments(runs, tmp_path, capsys):
+    checkpoint = f"--checkpoint={runs / 'undisturbed'}"
+    numbers = tmp_path / "numbers.json"
+    explain.main([checkpoint, "--num_images=2", "--regions=2", f"--json={numbers}"])
+    assert "Clusters against the masks" in capsys.readouterr().out
+    table = json.loads(numbers.read_text())["masks"]
+    stages = [
+        f"stage {stage}{rival}" for stage in range(1, 5) for rival in ("", ", grid", ", SLIC")
+    ]
+    assert list(table) == stages
+    assert 0 <= table["stage 1"]["asa"]["low"] <= table["stage 1"]["asa"]["mean"] <= 1
+    flags = ["--num_images=2", "--report", "--num_scored=0", "--regions=2", f"--out={tmp_path}"]
+    assert visualize.main([checkpoint, *flags]) == 0
+    report = (tmp_path / "report.html").read_text()
+    assert "stage 4, SLIC" in report and "decision, K = 2" in report
+    assert report.count("<figcaption>answer") == 2
 
 
 def test_a_checkpoint_is_evaluated_as_in_its_run(runs):

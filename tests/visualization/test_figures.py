@@ -78,10 +78,11 @@ def test_the_viewer_has_the_numbers_of_the_maps():
 def test_a_report_counts_the_mistakes_and_escapes_names():
     wrong = explanation(truth="dog")
     unknown = explanation(truth=None)
-    agreement = {"miou": 0.5}
-    text = visualization.report([explanation(), wrong, unknown], "a <model>", None, agreement)
+    comparison = {"stage <1>": {"miou": {"mean": 0.5, "low": 0.25, "high": 0.75}}}
+    text = visualization.report([explanation(), wrong, unknown], "a <model>", None, comparison)
     assert "1 of 2 images with a known truth are right" in text
     assert text.count('class="row wrong"') == 2  # among mistakes, among all
-    assert "a &lt;model&gt;" in text and "<a>.png" not in text and "miou 0.500" in text
+    assert "a &lt;model&gt;" in text and "<a>.png" not in text and "0.500 (0.250 .. 0.750)" in text
+    assert "stage &lt;1&gt;" in text
     assert "PALETTE_OF_CLUSTERS" not in text
     assert not re.search(r'(src|href)="(?!data:)', text) and "http" not in text

@@ -1,7 +1,6 @@
 """Datasets: a table of names, and the sources of their records.
 
-Importing it imports no dataset library: TFDS and scikit-learn are imported when a dataset that
-needs them is loaded.
+Importing it imports no dataset library: TFDS is imported when a dataset that needs it is loaded.
 """
 
 from cluenet_jax.data.datasets.info import Dataset, DatasetInfo

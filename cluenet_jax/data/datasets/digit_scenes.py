@@ -1,4 +1,4 @@
-"""Scenes composed of scikit-learn's scanned digits, with masks and boxes; no download."""
+"""Scenes composed of the scanned digits, with masks and boxes; no download."""
 
 import dataclasses
 import io

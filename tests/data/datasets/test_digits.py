@@ -6,14 +6,29 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from cluenet_jax.data import decode_image, load_dataset
+from cluenet_jax.data.datasets.digits import read_scans
 from cluenet_jax.errors import DatasetError
 
 
 @pytest.fixture(scope="module")
 def digits():
     return load_dataset("digits")
+
+
+def test_the_scans_are_scikit_learns_and_so_is_the_split():
+    scans, digits, splits = read_scans()
+    original = load_digits()
+    np.testing.assert_array_equal(scans, original.images)
+    np.testing.assert_array_equal(digits, original.target)
+    parts = train_test_split(
+        np.arange(1797), test_size=360, stratify=original.target, random_state=0
+    )
+    for indices, part in zip(splits.values(), parts, strict=True):
+        assert sorted(indices) == sorted(part)
 
 
 def test_the_split_is_stratified(digits):
