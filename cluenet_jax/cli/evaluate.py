@@ -14,6 +14,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--json", help="a file for all numbers")
     args = parser.parse_args(argv)
     evaluation = evaluate_checkpoint(args.checkpoint)
-    print(evaluation.to_text())
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(evaluation.to_json(), indent=1) + "\n")
+    print(evaluation.to_text())

@@ -49,14 +49,14 @@ def main(argv: list[str]) -> None:
         args.regions,
         args.seed,
     )
-    print(faithfulness.to_text())
-    numbers = faithfulness.to_json()
+    numbers, text = faithfulness.to_json(), faithfulness.to_text()
     comparison = compare_with_masks(trained, args.num_images)
     if comparison is not None:
-        print(f"\nClusters against the masks:\n{comparison.to_text()}")
+        text += f"\n\nClusters against the masks:\n{comparison.to_text()}"
         numbers["masks"] = comparison.compute()
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(numbers, indent=1) + "\n")
+    print(text)
 
 
 def compare_with_masks(

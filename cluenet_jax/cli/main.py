@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -49,7 +50,13 @@ def run(tool: Callable[[list[str]], int | None], argv: list[str]) -> None:
     quiet()
     runtime.prepare()
     try:
-        sys.exit(tool(argv))
+        code = tool(argv)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        # Who reads our output, such as `head`, has ended; the rest of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

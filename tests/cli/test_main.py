@@ -23,3 +23,15 @@ def test_an_unknown_verb_lists_the_verbs():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "'predicts' is not a verb" in done.stderr
     assert all(verb in done.stderr for verb in main.VERBS)
+
+
+def test_a_reader_that_ends_early_gets_no_traceback():
+    """Such as `head`."""
+    code = "from cluenet_jax.cli import main; main.run(lambda argv: print('line\\n' * 10**6), [])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "line\n"
+    process.stdout.close()
+    assert process.wait(300) == 1 and process.stderr.read() == ""
+    process.stderr.close()
