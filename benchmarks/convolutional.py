@@ -8,6 +8,8 @@ blocks of 3x3 convolutions (pre-activation, K. He et al., arXiv 1603.05027, with
 GELU as in the other families) in place of their blocks.
 """
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 from absl import app, flags
@@ -115,6 +117,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     FAMILIES["convolutional"] = FAMILY
-    config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.")
+    recipe = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.")
     flags.DEFINE_string("workdir", None, "Checkpoints and metrics.", required=True)
-    app.run(main)
+    program = pathlib.Path(__file__).parents[1] / "main.py"
+    app.run(main, flags_parser=lambda argv: train.parse_flags(argv, recipe, program))

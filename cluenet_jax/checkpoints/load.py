@@ -15,7 +15,14 @@ from cluenet_jax.checkpoints.manager import FOLDER, Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.checkpoints.storage import absolute
 from cluenet_jax.config import config_from_dict
-from cluenet_jax.data import Dataset, Example, Preprocessing, batched_by_shape, load_dataset
+from cluenet_jax.data import (
+    Dataset,
+    Example,
+    Preprocessing,
+    batched_by_shape,
+    load_dataset,
+    shapes_of,
+)
 from cluenet_jax.errors import UserError
 from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.base import Result, Task
@@ -71,9 +78,12 @@ class TrainedModel:
           examples: Of `task.unlabeled_example`; a program is compiled for each shape of them.
           batch_size: Largest number of images at a time; those in a row that share their shape.
         """
+        compiled: dict[tuple, int] = {}
         for batch in batched_by_shape(examples, batch_size):
-            # Few programs: batches are filled up to a power of two.
-            size = min(1 << (len(batch) - 1).bit_length(), batch_size)
+            # Few programs: a batch is filled up to a power of two, or to one of its shape before.
+            power = min(1 << (len(batch) - 1).bit_length(), batch_size)
+            shapes = shapes_of(batch[0])
+            size = compiled[shapes] = max(power, compiled.get(shapes, 0))
             filled = batch + batch[-1:] * (size - len(batch))
             stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *filled)
             predictions = jax.device_get(self._predict(self.variables, stacked))

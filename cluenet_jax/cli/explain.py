@@ -6,12 +6,10 @@ Where the images have masks, clusters are compared with them, beside grids and S
 """
 
 import argparse
-import functools
 import json
 import pathlib
 
-import jax
-from flax import linen as nn
+import numpy as np
 
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
@@ -64,7 +62,6 @@ def compare_with_masks(
 ) -> explain.PartitionComparison | None:
     """How well clusters follow the masks of the evaluation set; None if it has none."""
     comparison = None
-    maps_of = jax.jit(functools.partial(_maps, trained.model))
     for _, image, record in eval_images(trained, num_images):
         mask = trained.task.mask_of_record(record)
         if mask is None:
@@ -72,16 +69,8 @@ def compare_with_masks(
         comparison = comparison or explain.PartitionComparison()
         seen = trained.task.see(image)
         normalized = trained.preprocessing.normalize(seen)[None]
-        clusters, fields = jax.device_get(maps_of(trained.variables, normalized))
-        partitions = explain.partitions_to_compare(
-            seen, [index[0] for index in clusters], [field[0] for field in fields]
-        )
-        comparison.add(partitions, mask)
+        maps = explain.compute_maps(trained.model, trained.variables, normalized)
+        clusters = [np.asarray(index[0]) for index in maps.clusters]
+        fields = [np.asarray(field[0]) for field in maps.fields]
+        comparison.add(explain.partitions_to_compare(seen, clusters, fields), mask)
     return comparison
-
-
-def _maps(
-    model: nn.Module, variables: dict, images: jax.Array
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    maps = explain.compute_maps(model, variables, images)
-    return maps.clusters, maps.fields

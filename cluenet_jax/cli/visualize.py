@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     for name, image, truth, mask in _labeled_images(trained, args, on_error):
         example = trained.task.unlabeled_example(image)
         explanation = explain_prediction(trained, example, args.regions, name=name, truth=truth)
-        if args.report and mask is not None:
+        if mask is not None:
             comparison.add(_partitions(explanation, args.regions[0]), mask)
         save(explanation, new_path(out, name, folders), tuple(args.heads), args.smooth)
         if args.report or len(explanations) < _CONTACT_SHEET:
@@ -143,11 +143,12 @@ def save(
 def _labeled_images(
     trained: TrainedModel, args: argparse.Namespace, on_error: Callable[[str], None]
 ) -> Iterator[tuple[str, Image.Image, str | None, np.ndarray | None]]:
-    """Name, image, the name of its true target and its mask; None where they are not known."""
+    """Name, image, the name of its true target and, for a report, its mask; None if not known."""
     task = trained.task
     if args.num_images:
         for name, image, record in eval_images(trained, args.num_images):
-            yield name, image, task.target_of_record(record), task.mask_of_record(record)
+            mask = task.mask_of_record(record) if args.report else None
+            yield name, image, task.target_of_record(record), mask
     for file, image in read_images(args.images, on_error):
         mask = _read_mask(args.masks, file, task) if args.masks else None
         yield file, image, task.target_of_path(file), mask

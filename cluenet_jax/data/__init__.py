@@ -16,7 +16,7 @@ from cluenet_jax.data.decode_mask import IGNORED, MaskFormat, decode_mask, decod
 from cluenet_jax.data.image_files import list_images, read_image_file
 from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
 from cluenet_jax.data.preprocess import Preprocessing
-from cluenet_jax.data.records import Batch, Example, Record, Source, batched_by_shape
+from cluenet_jax.data.records import Batch, Example, Record, Source, batched_by_shape, shapes_of
 from cluenet_jax.data.transforms import INTERPOLATIONS
 
 __all__ = [
@@ -48,5 +48,6 @@ __all__ = [
     "mix",
     "normalization",
     "read_image_file",
+    "shapes_of",
     "train_batches",
 ]

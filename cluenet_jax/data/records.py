@@ -35,7 +35,7 @@ def batched_by_shape(examples: Iterable[Example], size: int) -> Iterator[list[Ex
     """Lists of at most `size` examples in a row whose arrays are of the same shapes."""
     batch: list[Example] = []
     for example in examples:
-        if batch and (len(batch) == size or _shapes(example) != _shapes(batch[0])):
+        if batch and (len(batch) == size or shapes_of(example) != shapes_of(batch[0])):
             yield batch
             batch = []
         batch.append(example)
@@ -43,5 +43,6 @@ def batched_by_shape(examples: Iterable[Example], size: int) -> Iterator[list[Ex
         yield batch
 
 
-def _shapes(example: Example) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in example.items()}
+def shapes_of(example: Example) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The names of an example's arrays and their shapes, hashable."""
+    return tuple(sorted((name, array.shape) for name, array in example.items()))

@@ -153,7 +153,8 @@ class Segmentation(ConfiguredTask):
 
     def see(self, image: Image.Image) -> np.ndarray:
         """An image as large as the first view of an evaluation."""
-        return self._views_of(np.asarray(image))["image"]
+        (_, scale), *_ = self._eval_scales()
+        return resize_to_fit(np.asarray(image), scale, self.config.segmentation.eval_multiple)
 
     def see_mask(self, mask: Image.Image) -> np.ndarray:
         """A mask resized as `see` does."""
