@@ -72,14 +72,14 @@ def number(
     return Takes(f"a finite number {' and '.join(parts)}".rstrip(), accepts)
 
 
-def several(element: Takes, count: int | None = None) -> Takes:
-    """A tuple of `count` values, each as `element`; of any number above 0 if None."""
-    description = f"{count or 'one or more'} values, each {element.description}"
+def several(element: Takes, count: int | None = None, least: int = 1) -> Takes:
+    """A tuple of `count` values, each as `element`; of `least` or more if None."""
+    description = f"{count or f'{least} or more'} values, each {element.description}"
 
     def accepts(value: Any) -> bool:
         return (
             isinstance(value, tuple | list)
-            and (len(value) == count if count else len(value) > 0)
+            and (len(value) == count if count else len(value) >= least)
             and all(map(element.accepts, value))
         )
 

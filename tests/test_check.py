@@ -51,8 +51,8 @@ def tuple_of(count, element):
     return lambda v: isinstance(v, tuple | list) and len(v) == count and all(map(element, v))
 
 
-def several(element):
-    return lambda v: isinstance(v, tuple | list) and len(v) > 0 and all(map(element, v))
+def several(element, least=1):
+    return lambda v: isinstance(v, tuple | list) and len(v) >= least and all(map(element, v))
 
 
 def ordered(element):
@@ -171,6 +171,7 @@ SEGMENTATION = {
     "augment.flip_prob": between(0, 1),
     "augment.photometric": switch,
     "segmentation.denominator": names("labeled", "all"),
+    "segmentation.class_weights": several(between(0, open_low=True), least=0),
     "segmentation.auxiliary_weight": between(0),
     "segmentation.eval_scale": tuple_of(2, whole(1)),
     "segmentation.eval_multiple": whole(1),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cluenet_jax import ops
-from cluenet_jax.data import IGNORED, decode_pair, image_size
+from cluenet_jax.data import IGNORED, DatasetInfo, decode_pair, image_size
 from cluenet_jax.data.records import Example, Record
 from cluenet_jax.data.transforms import (
     Window,
@@ -49,6 +49,7 @@ _AUGMENT = {
 }
 _OWN = {
     "denominator": one_of(ops.DENOMINATORS),
+    "class_weights": several(number(above=0), least=0),
     "auxiliary_weight": number(least=0),
     "eval_scale": several(integer(1), 2),
     "eval_multiple": integer(1),
@@ -87,6 +88,8 @@ class Segmentation(ConfiguredTask):
             segmentation=dict(
                 # What the loss is divided by: "labeled" pixels, or "all", as mmsegmentation does.
                 denominator="labeled",
+                # By which the pixels of each class count in the loss; all alike if empty.
+                class_weights=(),
                 # Of the loss of UperNet's auxiliary head.
                 auxiliary_weight=0.4,
                 # Images are evaluated whole, as large as these bounds of the longer and the
@@ -123,6 +126,18 @@ class Segmentation(ConfiguredTask):
             True,
             "segmentation changes every image each time it is read; leave it False",
         )
+
+    @classmethod
+    def create(cls, config: ml_collections.ConfigDict, info: DatasetInfo) -> Self:
+        """The task of a checked configuration and a dataset; UserError if they do not fit."""
+        weights = config.segmentation.class_weights
+        require(
+            len(weights) in (0, info.num_classes),
+            "segmentation.class_weights",
+            weights,
+            f"must have a value for each of the {info.num_classes} classes, or none",
+        )
+        return super().create(config, info)
 
     def train_example(self, record: Record, rng: np.random.Generator) -> Example:
         """`image` uint8 `[S, S, 3]` and `mask` uint8 `[S, S]`."""
@@ -222,21 +237,22 @@ class Segmentation(ConfiguredTask):
         def mean(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             resized = ops.resize_bilinear(logits, labels.shape[1:])
             sums, counts = ops.segmentation_loss(
-                resized, labels, IGNORED, denominator=own.denominator
+                resized, labels, IGNORED, own.denominator, own.class_weights
             )
-            return sums.sum(), counts.sum(), resized
+            count = counts.sum()
+            return sums.sum(), jnp.where(count > 0, count, 1), resized
 
         if HEADS[self.config.model.head].auxiliary:
             logits, auxiliary = apply(batch["image"], auxiliary=True)
             total, count, _ = mean(auxiliary)
-            extra = own.auxiliary_weight * total / jnp.maximum(count, 1)
+            extra = own.auxiliary_weight * total / count
         else:
             logits, extra = apply(batch["image"]), 0.0
         total, count, resized = mean(logits)
         labeled = labels != IGNORED
         right = (resized.argmax(-1) == labels) & labeled
-        return total / jnp.maximum(count, 1) + extra, {
-            "loss": (total, jnp.maximum(count, 1)),
+        return total / count + extra, {
+            "loss": (total, count),
             "aacc": (
                 right.sum(dtype=jnp.float32),
                 jnp.maximum(labeled.sum(dtype=jnp.float32), 1),

@@ -48,6 +48,29 @@ def test_each_image_has_its_own_sum():
     assert half.dtype == jnp.float32
 
 
+def test_weights_count_in_sums_and_counts(recorded):
+    logits, labels = jnp.asarray(recorded["resized"]), jnp.asarray(recorded["labels"])
+    num_classes = logits.shape[-1]
+    doubled = ops.segmentation_loss(logits, labels, class_weights=(2.0,) * num_classes)
+    plain = ops.segmentation_loss(logits, labels)
+    for got, expected in zip(doubled, plain, strict=True):
+        np.testing.assert_allclose(got, 2 * expected, rtol=1e-6)
+    sums, counts = 0, 0
+    for label in range(num_classes):
+        own = jnp.where(labels == label, labels, 255)
+        one = ops.segmentation_loss(logits, own)
+        sums, counts = sums + (label + 1) * one[0], counts + (label + 1) * one[1]
+    weights = range(1, num_classes + 1)
+    weighed = ops.segmentation_loss(logits, labels, class_weights=list(weights))
+    np.testing.assert_allclose(weighed, (sums, counts), rtol=1e-5)
+    # Ignored pixels weigh 1 where they count.
+    everything = ops.segmentation_loss(logits, labels, 255, "all", list(weights))[1]
+    ignored = (np.asarray(labels) == 255).sum((1, 2))
+    np.testing.assert_allclose(everything, np.asarray(counts) + ignored, rtol=1e-6)
+    with pytest.raises(ValueError, match=f"2 class_weights for {num_classes} classes"):
+        ops.segmentation_loss(logits, labels, class_weights=(1.0, 1.0))
+
+
 def test_ignored_pixels_have_no_gradient(recorded):
     logits, labels = jnp.asarray(recorded["resized"]), jnp.asarray(recorded["labels"])
 
