@@ -20,41 +20,42 @@ SIZES = (
     "--config.model.cluenet.num_heads=(1, 1, 2, 2)",
     "--config.model.cluenet.head_dim=8",
 )
+# Steps on 40 images of two classes.
+CLASSIFICATION = (
+    "--config=configs/image_folder.py:16",
+    "--config.model.backbone=cluenet_nano",
+    *SIZES,
+    "--config.optim.batch_size=8",
+    "--config.optim.peak_lr=2e-3",
+    "--config.optim.epochs=4",
+    "--config.optim.warmup_epochs=1",
+    "--config.eval.batch_size=8",
+    "--config.checkpoint.every=0.4",
+    "--config.eval.every=2",
+    "--config.train.log_every=1",
+)
 # Metrics that differ between equal runs.
 SPEEDS = ("step/images_per_s", "step/input_wait")
 
 
 class Runner:
-    """Starts `main.py` on a small image folder; compiled programs are kept for the next one.
+    """Starts `main.py`; compiled programs are kept for the next one.
 
     Args:
       folder: For images and workdirs.
       cache: For compiled programs.
+      recipe: Flags of every run; by default those of a classification of images in `folder`.
     """
 
-    def __init__(self, folder: pathlib.Path, cache: pathlib.Path):
-        self.folder, self.cache = folder, cache
-        self.data = image_folder(folder / "images", train=20, test=7, side=16)
+    def __init__(self, folder: pathlib.Path, cache: pathlib.Path, recipe: tuple[str, ...] = ()):
+        self.folder, self.cache, self.recipe = folder, cache, recipe
+        if not recipe:
+            images = image_folder(folder / "images", train=20, test=7, side=16)
+            self.recipe = (*CLASSIFICATION, f"--config.data.dir={images}")
 
     def start(self, workdir: str, *flags: str, devices: int = 1) -> subprocess.Popen:
-        command = [
-            sys.executable,
-            "main.py",
-            "--config=configs/image_folder.py:16",
-            f"--config.data.dir={self.data}",
-            "--config.model.backbone=cluenet_nano",
-            *SIZES,
-            "--config.optim.batch_size=8",
-            "--config.optim.peak_lr=2e-3",
-            "--config.optim.epochs=4",
-            "--config.optim.warmup_epochs=1",
-            "--config.eval.batch_size=8",
-            "--config.checkpoint.every=0.4",
-            "--config.eval.every=2",
-            "--config.train.log_every=1",
-            f"--workdir={self.folder / workdir}",
-            *flags,
-        ]
+        command = [sys.executable, "main.py", *self.recipe]
+        command += [f"--workdir={self.folder / workdir}", *flags]
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
