@@ -83,8 +83,8 @@ def test_examples_have_the_promised_form_and_travel_to_workers():
     evaluated = task.eval_example(record)
     spec = task.eval_spec()
     assert {k: v.dtype for k, v in evaluated.items()} == {k: v.dtype for k, v in spec.items()}
-    assert evaluated["image"].shape == (32, 32, 3) and evaluated["size"].tolist() == [96, 96]
-    assert evaluated["mask"].shape == (96, 96)
+    assert evaluated["image"].shape == (32, 32, 3) and evaluated["size"].tolist() == [64, 64]
+    assert evaluated["mask"].shape == (64, 64)
 
 
 def test_the_shape_of_an_example_is_known_without_reading_its_pixels():
@@ -116,6 +116,24 @@ def test_the_loss_is_a_mean_over_pixels(denominator):
     np.testing.assert_allclose(loss, -own[labeled].sum() / count, rtol=1e-5)
     right = (log_p.argmax(-1) == mask)[labeled].mean()
     np.testing.assert_allclose(means["aacc"][0] / means["aacc"][1], right, rtol=1e-6)
+
+
+def test_classes_have_weights():
+    """As torch's `cross_entropy(weight=...)`: a mean whose denominator is the sum of weights."""
+    weights = (0.25, 1.0, 3.0)
+    task = create_task(small_config(**{"segmentation.class_weights": weights}), INFO)
+    logits = jax.random.normal(jax.random.key(0), (1, 1, 4, 3))
+    mask = np.array([[[0, 2, IGNORED, 1]]], np.uint8)
+    loss, means = task.loss(lambda images: logits, {"image": None, "mask": jnp.asarray(mask)})
+    nll = -np.asarray(jax.nn.log_softmax(logits))[0, 0]
+    expected = (0.25 * nll[0, 0] + 3.0 * nll[1, 2] + 1.0 * nll[3, 1]) / 4.25
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(means["loss"][0] / means["loss"][1], expected, rtol=1e-5)
+
+
+def test_weights_are_one_for_each_class():
+    with pytest.raises(UserError, match=r"class_weights=\(1, 1\).* each of the 3 classes"):
+        create_task(small_config(**{"segmentation.class_weights": (1, 1)}), INFO)
 
 
 def test_a_batch_without_labels_has_no_loss():
@@ -240,9 +258,9 @@ def test_a_checkpoint_predicts_masks_and_is_exported(runs, tmp_path):
         predict.main([f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}", str(image)]) == 0
     )
     with Image.open(tmp_path / "out/scene_mask.png") as mask:
-        assert mask.mode == "P" and mask.size == (96, 96) and np.asarray(mask).max() < 11
+        assert mask.mode == "P" and mask.size == (64, 64) and np.asarray(mask).max() < 11
     with Image.open(tmp_path / "out/scene.png") as drawn:
-        assert drawn.size == (96, 96)
+        assert drawn.size == (64, 64)
     export.main([checkpoint, str(tmp_path / "exported")])
     program = jax.export.deserialize(
         bytearray((tmp_path / "exported/model.stablehlo").read_bytes())

@@ -48,9 +48,9 @@ def test_training_and_eval_scans_are_disjoint(dataset):
 def test_masks_boxes_and_instances_agree(dataset, index):
     record = dataset.train[index]
     image, mask = decode_pair(record)
-    assert image.shape == (96, 96, 3) and image.dtype == mask.dtype == np.uint8
+    assert image.shape == (64, 64, 3) and image.dtype == mask.dtype == np.uint8
     labels, instances, boxes = record["labels"], record["instances"], record["boxes"]
-    assert 1 <= len(labels) == len(boxes) <= 4 and set(labels) <= set(range(1, 11))
+    assert 3 <= len(labels) == len(boxes) <= 4 and set(labels) <= set(range(1, 11))
     # Each pixel is of one digit at most, which the mask names.
     np.testing.assert_array_equal((instances * labels[:, None, None]).sum(0), mask)
     assert instances.sum(0).max() == 1
@@ -68,7 +68,19 @@ def test_digits_stand_out(dataset):
         scene = dataset.eval.scene(index)
         for pixels in scene.instances:
             ground = scene.image[scene.mask == 0].mean()
-            assert abs(scene.image[pixels].mean() - ground) > 40
+            assert scene.image[pixels].mean() > ground + 40
+
+
+def test_every_digit_has_a_cell_of_its_own(dataset):
+    places = set()
+    for index in range(40):
+        boxes = dataset.train.scene(index).boxes
+        cells = [tuple(cell) for cell in (boxes[:, :2] // 32).astype(int)]
+        assert len(set(cells)) == len(boxes)
+        # The last pixel's cell is the first one's.
+        np.testing.assert_array_equal((boxes[:, 2:] - 1) // 32, cells)
+        places |= {tuple(corner) for corner in boxes[:, :2] % 32}
+    assert len(places) > 30
 
 
 def test_all_classes_are_about_equally_frequent(dataset):
