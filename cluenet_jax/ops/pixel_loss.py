@@ -43,7 +43,9 @@ def segmentation_loss(
     own = labels[..., None] == jnp.arange(num_classes, dtype=jnp.int32)
     losses = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(own, logits, 0), axis=-1)
     labeled = labels != ignore
-    weights = jnp.where(own, jnp.asarray(class_weights or 1.0, jnp.float32), 0).sum(-1)
+    weights = 1.0
+    if class_weights:
+        weights = jnp.where(own, jnp.asarray(class_weights, jnp.float32), 0).sum(-1)
     sums = jnp.sum(jnp.where(labeled, weights * losses, 0), axis=(1, 2))
     counts = jnp.where(labeled, weights, 0.0 if denominator == "labeled" else 1.0)
     return sums, jnp.sum(counts, axis=(1, 2))

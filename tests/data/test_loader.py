@@ -1,27 +1,22 @@
-"""The stream of batches: every example once an epoch, the same for any number of readers."""
+"""The stream of training: every example once an epoch, the same for any number of readers."""
 
-import collections
-import itertools
 import multiprocessing
 
 import numpy as np
 import pytest
 
-from cluenet_jax.data import Preprocessing, decode_image, eval_batches, train_batches
+from cluenet_jax.data import decode_image, eval_batches, train_batches
 from cluenet_jax.data.transforms import color_jitter, random_resized_crop
-from cluenet_jax.errors import ImageError, UserError
+from cluenet_jax.errors import UserError
 from tests.helpers.images import ImageSource
-
-PREPROCESS = Preprocessing(8, 0, "bicubic", (0, 0, 0), (1, 1, 1))
-
-
-def eval_example(record: dict) -> dict:
-    image = decode_image(record["image"], record["name"])
-    return {"image": PREPROCESS(image), "label": np.int32(record["label"])}
-
-
-def plain_example(record: dict, rng: np.random.Generator) -> dict:
-    return eval_example(record)
+from tests.helpers.streams import (
+    CorruptImages,
+    CountedReads,
+    assert_same,
+    eval_example,
+    plain_example,
+    take,
+)
 
 
 def augmented_example(record: dict, rng: np.random.Generator) -> dict:
@@ -29,51 +24,6 @@ def augmented_example(record: dict, rng: np.random.Generator) -> dict:
     image = random_resized_crop(image, 8, rng, (0.2, 1.0))
     image = color_jitter(image, rng, 0.2, 0.2, 0.2, 0.05)
     return {"image": np.asarray(image), "label": np.int32(record["label"])}
-
-
-class CorruptImages(ImageSource):
-    """A source of which some images, or all, are corrupt."""
-
-    def __init__(self, count: int, corrupt: set[int] | None = None):
-        super().__init__(count)
-        self.corrupt = set(range(count)) if corrupt is None else corrupt
-
-    def __getitem__(self, index: int) -> dict:
-        record = super().__getitem__(index)
-        return {**record, "image": b"nothing"} if index in self.corrupt else record
-
-
-class CountedReads(CorruptImages):
-    """Counts how often each image is read."""
-
-    def __init__(self, count: int, corrupt: set[int] = frozenset()):
-        super().__init__(count, corrupt)
-        self.reads = collections.Counter()
-
-    def __getitem__(self, index: int) -> dict:
-        self.reads[index] += 1
-        return super().__getitem__(index)
-
-
-def take(count: int, *, examples: int = 20, source=None, example=plain_example, **options):
-    """The first `count` batches."""
-    settings = {"batch_size": 8, "seed": 3, **options}
-    stream = train_batches(source or ImageSource(examples), example, **settings)
-    # Batches of worker processes are in shared memory, which ends with them.
-    batches = [
-        {key: np.array(array) for key, array in batch.items()}
-        for batch in itertools.islice(stream, count)
-    ]
-    stream.close()
-    return batches
-
-
-def assert_same(ours: list[dict], theirs: list[dict]) -> None:
-    assert len(ours) == len(theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.keys() == b.keys()
-        for key in a:
-            np.testing.assert_array_equal(a[key], b[key])
 
 
 def test_each_epoch_holds_every_example_once_in_an_order_of_its_own():
@@ -169,66 +119,6 @@ def test_a_batch_must_divide_over_the_processes():
         eval_batches(ImageSource(4), eval_example, batch_size=8, process_count=3)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("examples", [1, 8, 21])
-def test_evaluation_counts_every_example_once(examples, processes):
-    counted, lengths = [], set()
-    for i in range(processes):
-        settings = dict(batch_size=8, process_index=i, process_count=processes)
-        batches = list(eval_batches(ImageSource(examples), eval_example, **settings))
-        lengths.add(len(batches))
-        for batch in batches:
-            assert batch["image"].shape == (8 // processes, 8, 8, 3)
-            assert batch["image"].dtype == np.uint8 and batch["label"].dtype == np.int32
-            assert batch["valid"].dtype == bool
-            assert not batch["image"][~batch["valid"]].any()
-            assert not batch["label"][~batch["valid"]].any()
-            counted += batch["label"][batch["valid"]].tolist()
-    assert sorted(counted) == list(range(examples))
-    assert lengths == {-(-examples // 8)}
-
-
-def test_an_evaluation_of_nothing_has_no_batches():
-    assert not list(eval_batches(ImageSource(0), eval_example, batch_size=8))
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_an_evaluation_keeps_shapes_apart(processes):
-    """Every example once, those of a shape in whole batches, for any number of processes."""
-
-    def shaped(record):
-        side = 4 + record["label"] % 3
-        return {"image": np.zeros((side, side), np.uint8), "label": np.int32(record["label"])}
-
-    counted = []
-    for i in range(processes):
-        settings = dict(batch_size=4, process_index=i, process_count=processes)
-        batches = eval_batches(
-            ImageSource(11), shaped, shapes=[i % 3 for i in range(11)], **settings
-        )
-        sides = []
-        for batch in batches:
-            labels = batch["label"][batch["valid"]]
-            assert set(4 + labels % 3) <= {batch["image"].shape[1]}
-            sides.append(batch["image"].shape[1])
-            counted += labels.tolist()
-        assert sides == [4, 5, 6]
-    assert sorted(counted) == list(range(11))
-
-
-def test_padding_reads_one_image_at_most():
-    source = CountedReads(9)
-    list(eval_batches(source, eval_example, batch_size=8))
-    assert source.reads.total() == 10
-
-
-def test_a_corrupt_image_is_named():
-    with pytest.raises(ImageError, match=r"image \d+: not a readable image"):
-        next(train_batches(CorruptImages(4), plain_example, batch_size=2, seed=0))
-    with pytest.raises(ImageError, match="image 0: not a readable image"):
-        next(eval_batches(CorruptImages(4), eval_example, batch_size=2))
-
-
 @pytest.mark.parametrize("split", ["train", "eval"])
 def test_only_a_few_batches_are_read_ahead(split):
     """Memory: an element of the stream is a whole batch."""
@@ -249,77 +139,6 @@ def test_a_closed_stream_leaves_no_worker_behind():
     assert len(multiprocessing.active_children()) == 2
     stream.close()
     assert not multiprocessing.active_children()
-
-
-def test_a_corrupt_image_is_named_by_a_worker_process_too():
-    stream = train_batches(CorruptImages(4), plain_example, batch_size=2, seed=0, num_workers=1)
-    with pytest.raises(ImageError, match=r"image \d+: not a readable image"):
-        next(stream)
-    stream.close()
-
-
-@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"cache": True}], ids=str)
-def test_corrupt_images_are_skipped_named_and_counted(options, caplog):
-    """Whoever reads: the others keep their rows, the same image is the replacement."""
-    source = CorruptImages(20, corrupt={3, 11})
-    settings = dict(batch_size=10, seed=3, max_corrupt_fraction=0.1, **options)
-    stream = train_batches(source, plain_example, **settings)
-    batches = [{k: np.array(v) for k, v in next(stream).items()} for _ in range(4)]
-    stream.close()
-    assert stream.corrupt == {3, 11}
-    for index in stream.corrupt:
-        assert f"image {index}: not a readable image" in caplog.text
-    assert "SKIPPED a corrupt image, number 2 of at most 2" in caplog.text
-    assert caplog.text.count("SKIPPED") == 2, "each is named once"
-    whole = take(4, batch_size=10)
-    for ours, theirs in zip(batches, whole, strict=True):
-        assert ours.keys() == theirs.keys() == {"image", "label", "valid"}
-        replaced = np.isin(theirs["label"], [3, 11])
-        np.testing.assert_array_equal(ours["label"][~replaced], theirs["label"][~replaced])
-        assert not np.isin(ours["label"], [3, 11]).any()
-        np.testing.assert_array_equal(ours["image"][:, 0, 0, 0], ours["label"])
-    assert_same(take(3, source=source, start_step=1, **settings), batches[1:])
-
-
-@pytest.mark.parametrize("cache", [False, True])
-def test_too_many_corrupt_images_end_the_run(cache):
-    source = CorruptImages(20, corrupt={3, 7, 11})
-    settings = dict(batch_size=10, seed=3, max_corrupt_fraction=0.1, cache=cache)
-    stream = train_batches(source, plain_example, **settings)
-    with pytest.raises(
-        UserError,
-        match=r"3 of 20 training images are corrupt, more than data\.max_corrupt_fraction=0\.1 "
-        r"allows \(2\)\. The last one: image \d+: not a .* Fix or remove them, or allow more\.",
-    ):
-        for _ in range(2):
-            next(stream)
-
-
-def test_many_corrupt_images_in_a_row_end_the_run():
-    settings = dict(batch_size=4, seed=0, max_corrupt_fraction=0.9)
-    stream = train_batches(CorruptImages(20), plain_example, **settings)
-    with pytest.raises(UserError, match="8 images in a row are corrupt; the last one: image"):
-        next(stream)
-
-
-def test_an_image_that_can_be_read_again_is_counted_too(caplog):
-    class FailsOnce(ImageSource):
-        failed = False
-
-        def __getitem__(self, index):
-            record = super().__getitem__(index)
-            if index == 3 and not self.failed:
-                self.failed = True
-                return {**record, "image": b"nothing"}
-            return record
-
-    settings = dict(batch_size=20, seed=0, max_corrupt_fraction=0.1)
-    stream = train_batches(FailsOnce(20), plain_example, **settings)
-    for _ in range(20):  # Threads read several batches at a time.
-        next(stream)
-    stream.close()
-    assert stream.corrupt == {3}
-    assert "image 3: could not be read a moment ago, but can be now." in caplog.text
 
 
 def test_a_dead_reading_process_is_noticed():
@@ -355,12 +174,3 @@ def test_a_cache_gives_the_same_batches_and_reads_each_image_once():
 def test_a_cache_is_not_for_worker_processes():
     with pytest.raises(UserError, match="num_workers=2: a cache is in the memory of one process"):
         take(1, cache=True, num_workers=2)
-
-
-def test_a_cache_of_an_evaluation_is_kept_between_evaluations():
-    source, cache = CountedReads(21), {}
-    expected = list(eval_batches(ImageSource(21), eval_example, batch_size=8))
-    for _ in range(3):
-        assert_same(list(eval_batches(source, eval_example, batch_size=8, cache=cache)), expected)
-    assert set(source.reads) == set(cache) == set(range(21))
-    assert set(source.reads.values()) == {1}

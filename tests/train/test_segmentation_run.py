@@ -1,7 +1,6 @@
 """Whole runs of segmentation in processes of their own: killed in mid-epoch and started again."""
 
 import signal
-import time
 
 import chex
 import pytest
@@ -37,10 +36,8 @@ def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(runner):
     """Weights, statistics of BatchNorm, losses, scores: bit for bit."""
     assert "miou" in runner.run("undisturbed")
     process = runner.start("killed")
-    saved, deadline = runner.folder / "killed" / "checkpoints" / "8", time.monotonic() + 900
-    while not saved.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
+    # The save of step 12 begins when that of step 8 is done.
+    runner.wait_for_step("killed", [process], 13)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     output = runner.run("killed")
