@@ -116,8 +116,9 @@ def _optim() -> dict[str, Any]:
         # AdamW.
         peak_lr=1e-3,
         weight_decay=0.05,
-        # Whether norms, biases and scalars decay like matrices and kernels.
-        decay_norm_and_bias=True,
+        # What does not decay: "none"; "norm", the parameters of norms; "norm_and_bias", these and
+        # biases and scalars.
+        no_weight_decay="none",
         # Epochs of the decay, warm-up among them.
         epochs=100.0,
         # "cosine", or "poly": a power of the fraction of the epochs that is left.

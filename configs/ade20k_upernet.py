@@ -5,7 +5,7 @@
 
 ROOT is the folder ADEChallengeData2016. After the colon b1, b2 or b3 for ClusTR, or the name of
 any model. The paper's figure for ClusTR is 49.6 % mIoU, of which size is not known; ours is
-not measured yet. One difference to the protocol: biases do not decay.
+not measured yet.
 """
 
 from configs import ade20k_semantic_fpn
@@ -21,7 +21,8 @@ def get_config(variant="b2"):
     config.segmentation.eval_multiple = 32
     config.optim.peak_lr = 6e-5
     config.optim.weight_decay = 0.01
-    config.optim.decay_norm_and_bias = False
+    # Of the backbone: the BatchNorms of the head decay, and so do all biases of layers.
+    config.optim.no_weight_decay = "norm"
     config.optim.epochs = _STEPS * 16 / _IMAGES
     config.optim.warmup_epochs = _WARMUP * 16 / _IMAGES
     config.optim.warmup_lr = 6e-11

@@ -135,7 +135,7 @@ TAKES = {
     "optim.grad_accum_steps": whole(1),
     "optim.peak_lr": between(0),
     "optim.weight_decay": between(0),
-    "optim.decay_norm_and_bias": switch,
+    "optim.no_weight_decay": names("none", "norm", "norm_and_bias"),
     "optim.epochs": between(5.0),
     "optim.warmup_epochs": between(0, 100),
     "optim.warmup_lr": between(0),

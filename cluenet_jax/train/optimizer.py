@@ -20,11 +20,30 @@ from cluenet_jax.settings import (
 )
 from cluenet_jax.train.schedule import Schedule
 
+
+def _weights_only(params: Any) -> Any:
+    """True for matrices and kernels, False for norms, biases and scalars."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _outside_norms(params: Any) -> Any:
+    """False for what lies in a module named after a norm, as Swin's recipes say it; else True.
+
+    Heads call their BatchNorms `bn`: they are not meant.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not any("norm" in key.key for key in path), params
+    )
+
+
+# What weight decay leaves out, and the function that tells what it reaches.
+_UNDECAYED = {"none": None, "norm": _outside_norms, "norm_and_bias": _weights_only}
+
 _SETTINGS = {
     "grad_accum_steps": integer(1),
     "peak_lr": number(least=0),
     "weight_decay": number(least=0),
-    "decay_norm_and_bias": flag(),
+    "no_weight_decay": one_of(tuple(_UNDECAYED)),
     "epochs": number(above=0),
     "warmup_epochs": number(least=0),
     "warmup_lr": number(least=0),
@@ -107,8 +126,11 @@ def make_optimizer(
     head's learning rate.
     """
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
-    mask = None if optim.decay_norm_and_bias else weights_only
-    adamw = optax.adamw(learning_rate, weight_decay=optim.weight_decay, mask=mask)
+    adamw = optax.adamw(
+        learning_rate,
+        weight_decay=optim.weight_decay,
+        mask=_UNDECAYED[optim.no_weight_decay],
+    )
     if not optim.freeze_backbone and optim.head_lr_scale == 1.0:
         return optax.chain(clip, adamw)
     parts = {
@@ -116,11 +138,6 @@ def make_optimizer(
         "backbone": optax.set_to_zero() if optim.freeze_backbone else adamw,
     }
     return optax.chain(clip, optax.partition(parts, _part_of_each))
-
-
-def weights_only(params: Any) -> Any:
-    """True for matrices and kernels, False for norms, biases and scalars."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _part_of_each(params: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from cluenet_jax.config import default_config
 from cluenet_jax.train.optimizer import learning_rate, make_optimizer
@@ -57,18 +58,24 @@ def test_adamw_decays_every_parameter_and_clips():
     np.testing.assert_allclose(optax.global_norm(moment), 0.1, rtol=1e-5)
 
 
-def test_decay_can_spare_norms_and_biases():
+@pytest.mark.parametrize(
+    ("spared", "decayed"),
+    [
+        ("none", {"kernel", "bias", "alpha", "norm1/scale", "norm1/bias", "bn/scale"}),
+        ("norm", {"kernel", "bias", "alpha", "bn/scale"}),
+        ("norm_and_bias", {"kernel"}),
+    ],
+)
+def test_decay_can_spare_norms_and_biases(spared, decayed):
     optim = default_config().optim
-    optim.decay_norm_and_bias = False
+    optim.no_weight_decay = spared
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "alpha": jnp.ones(())}
+    params |= {"norm1": {"scale": jnp.ones(2), "bias": jnp.ones(2)}, "bn": {"scale": jnp.ones(2)}}
     optimizer = make_optimizer(optim, optax.constant_schedule(0.1))
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zero, optimizer.init(params), params)
-    assert {k: bool((u != 0).any()) for k, u in updates.items()} == {
-        "kernel": True,
-        "bias": False,
-        "alpha": False,
-    }
+    flat = traverse_util.flatten_dict(updates, sep="/")
+    assert {path for path, update in flat.items() if (update != 0).any()} == decayed
 
 
 @pytest.mark.parametrize("frozen", [False, True])
