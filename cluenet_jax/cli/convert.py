@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+from typing import Any
 
 from cluenet_jax.checkpoints.convert import convert
 from cluenet_jax.data import list_datasets
@@ -20,27 +21,37 @@ def main(argv: list[str]) -> None:
         "--options", default="{}", help="options of the backbone that differ, as JSON"
     )
     parser.add_argument("--task", default="classification", choices=tuple(TASKS))
+    parser.add_argument("--head", default="", help="such as upernet; the task's usual one if not")
+    parser.add_argument("--head_options", default="{}", help="options of the head, as JSON")
     parser.add_argument("--dataset", default="", help="what it was trained on")
     parser.add_argument("--image_size", type=int, default=0, help="side in pixels")
     parser.add_argument("--names", help="a text file, the name of a target per line")
     args = parser.parse_args(argv)
     if args.dataset and args.dataset not in list_datasets():
         raise UserError(f"--dataset={args.dataset}: known are {', '.join(list_datasets())}.")
-    try:
-        given = json.loads(args.options)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--options={args.options}: not JSON ({error}).") from error
     convert(
         args.source,
         args.target,
         args.backbone,
-        {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()},
+        _read_options("--options", args.options),
         args.task,
+        args.head,
+        _read_options("--head_options", args.head_options),
         args.dataset,
         args.image_size,
         _read_names(args.names),
     )
     print(f"Checkpoint: {args.target}")
+
+
+def _read_options(flag: str, text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{flag}={text}: not JSON ({error}).") from error
+    if not isinstance(given, dict):
+        raise UserError(f'{flag}={text}: not an object, {{"name": value}}.')
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
 
 
 def _read_names(path: str | None) -> list[str] | None:

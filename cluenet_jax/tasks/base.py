@@ -107,9 +107,14 @@ class Task(Protocol):
         """The task of a checked configuration and a dataset."""
         ...
 
-    @staticmethod
+    # Of published weights, where nothing is said: whose normalization they take, and the side of
+    # their images.
+    torch_dataset: ClassVar[str] = "mini_imagenet"
+    torch_image_size: ClassVar[int] = 224
+
+    @classmethod
     def info_of_weights(
-        weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
+        cls, weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
     ) -> DatasetInfo:
         """The dataset that a PyTorch state dict was trained on, as far as its tensors say.
 

@@ -15,15 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 from cluenet_jax.data import (
     ERASE_MODES,
     INTERPOLATIONS,
-    DatasetInfo,
     augment_images,
     decode_image,
     mix,
-    normalization,
 )
 from cluenet_jax.data.records import Example, Record
 from cluenet_jax.data.transforms import color_jitter, rand_augment, random_resized_crop, resize
-from cluenet_jax.errors import UserError
 from cluenet_jax.metrics.classification import ClassificationEvaluator
 from cluenet_jax.settings import (
     check_settings,
@@ -89,6 +86,7 @@ class Classification(ConfiguredTask):
 
     name: ClassVar[str] = "classification"
     best_metric: ClassVar[str] = "top1"
+    torch_classifier: ClassVar[str] = "head.weight"
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "top1")
 
     @staticmethod
@@ -144,19 +142,6 @@ class Classification(ConfiguredTask):
             True,
             f"augment.{', '.join(random)} change every image each time it is read; leave it False",
         )
-
-    @staticmethod
-    def info_of_weights(
-        weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
-    ) -> DatasetInfo:
-        """As many classes as `head.weight` has rows; named by number unless `names` says more."""
-        if "head.weight" not in weights:
-            raise UserError("has no tensor head.weight, so its number of classes is not known.")
-        classes = len(weights["head.weight"])
-        if names and len(names) != classes:
-            raise UserError(f"{len(names)} class names for a model of {classes} classes.")
-        names = names or [str(label) for label in range(classes)]
-        return DatasetInfo(dataset, tuple(names), *normalization(dataset))
 
     def train_example(self, record: Record, rng: np.random.Generator) -> Example:
         """`image` uint8 `[S, S, 3]` and `label` int32."""

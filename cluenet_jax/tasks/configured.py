@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Self
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import ml_collections
+import numpy as np
 from flax import linen as nn
 
-from cluenet_jax.data import DatasetInfo, Preprocessing
+from cluenet_jax.data import DatasetInfo, Preprocessing, describe_dataset
+from cluenet_jax.errors import UserError
 from cluenet_jax.models.settings import model_from_config
 from cluenet_jax.tasks.base import Task
 
@@ -21,8 +24,29 @@ class ConfiguredTask(Task):
       info: Of the dataset.
     """
 
+    # The tensor of published weights that has a row for each class.
+    torch_classifier: ClassVar[str]
+
     config: ml_collections.FrozenConfigDict
     info: DatasetInfo
+
+    @classmethod
+    def info_of_weights(
+        cls, weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
+    ) -> DatasetInfo:
+        """A class for each row of `torch_classifier`; named by number unless `names` says more."""
+        name = cls.torch_classifier
+        if name not in weights:
+            raise UserError(f"has no tensor {name}, so its number of classes is not known.")
+        classes = len(weights[name])
+        if names and len(names) != classes:
+            raise UserError(f"{len(names)} class names for a model of {classes} classes.")
+        info = describe_dataset(dataset, classes)
+        # A dataset's own colors are of its own classes.
+        colors = info.colors if len(info.colors) == classes else ()
+        return dataclasses.replace(
+            info, class_names=tuple(names or info.class_names), colors=colors
+        )
 
     @classmethod
     def create(cls, config: ml_collections.ConfigDict, info: DatasetInfo) -> Self:

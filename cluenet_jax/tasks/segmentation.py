@@ -66,6 +66,9 @@ class Segmentation(ConfiguredTask):
 
     name: ClassVar[str] = "segmentation"
     best_metric: ClassVar[str] = "miou"
+    torch_classifier: ClassVar[str] = "decode_head.conv_seg.weight"
+    torch_dataset: ClassVar[str] = "ade20k"
+    torch_image_size: ClassVar[int] = 512
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "aacc")
 
     @staticmethod
