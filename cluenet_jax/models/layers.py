@@ -7,6 +7,9 @@ from flax import linen as nn
 
 from cluenet_jax import ops
 
+# Rows of a tile of a TPU. Where they divide a grid's width, its pixels in one axis and in two are
+# the same in memory; elsewhere a wide array is copied to change between the two.
+_TPU_ROWS = 8
 # "Truncated normal, sigma 0.02, cut at +-2": a hundred sigma away, so a normal.
 linear_init = nn.initializers.normal(0.02)
 # Normal, sigma = sqrt(2 / fan_out), fan_out = k * k * out / groups.
@@ -77,11 +80,14 @@ class ConvMLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, grid: tuple[int, int]) -> jax.Array:
         """`x` is `[B, N, C]`, the pixels of `grid` in row-major order."""
+        batch, points, channels = x.shape
+        if grid[1] % _TPU_ROWS:
+            x = x.reshape(batch, *grid, channels)
         hidden = linear(self.hidden, "expand", self.dtype)(x)
-        image = hidden.reshape(x.shape[0], *grid, self.hidden)
+        image = hidden.reshape(batch, *grid, self.hidden)
         y = DepthwiseConv(self.dtype, name="depthwise")(image).reshape(hidden.shape)
         y = ops.gelu(hidden + y if self.residual else y)
-        return linear(x.shape[-1], "project", self.dtype)(y)
+        return linear(channels, "project", self.dtype)(y).reshape(batch, points, channels)
 
 
 def drop_path(rate: float, train: bool) -> nn.Dropout:
