@@ -110,8 +110,8 @@ def random_erase(
     ratio = jnp.exp(jax.random.uniform(keys[1], tries, minval=low, maxval=high))
     h, w = jnp.round(jnp.sqrt(target * ratio)), jnp.round(jnp.sqrt(target / ratio))
     fits = (h < height) & (w < width)
-    first = jnp.argmax(fits, axis=1)[:, None]
-    h, w = (jnp.take_along_axis(side, first, axis=1) for side in (h, w))
+    first = jnp.argmax(fits, axis=1)[:, None] == jnp.arange(_TRIES)
+    h, w = (jnp.sum(jnp.where(first, side, 0), axis=1, keepdims=True) for side in (h, w))
     position = jax.random.uniform(keys[2], (batch, 2))
     top = jnp.floor(position[:, :1] * (height - h + 1))
     left = jnp.floor(position[:, 1:] * (width - w + 1))
