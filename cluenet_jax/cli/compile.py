@@ -1,4 +1,4 @@
-"""What a recipe needs on a slice of TPUs that is not there, by the compiler's own estimates.
+"""What a recipe needs on TPUs or GPUs that are not there, by the compiler's own estimates.
 
 python -m cluenet_jax compile --config=configs/cifar100.py --topology=v5e:4x4
     [--config.optim.batch_size=64 ...]
@@ -36,9 +36,7 @@ def main(argv: list[str]) -> int:
         "for main.py.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--topology", required=True, help="such as v5e:4x4, v5e-16, v6e-8, v4:2x2x4 or v4-32"
-    )
+    parser.add_argument("--topology", required=True, help="such as v5e:4x4, v5e-16, v4-32, h100:8")
     parser.add_argument("--num_targets", type=_positive, help="where the dataset's name says none")
     parser.add_argument("--largest_batch", action="store_true", help="look for what fits")
     parser.add_argument("--json", help="a file for all figures")

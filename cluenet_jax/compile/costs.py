@@ -102,7 +102,8 @@ def collectives(
     What they are over is told by shapes, whose axes may be in any order. Arrays of more than one
     number that are like no parameter and no result are activations. The gradient of a parameter is
     reduced once: further reductions of its shape are over activations too. Gradients and gathered
-    parameters may have an axis as two, such as heads and channels, or devices and their parts.
+    parameters may have an axis as two, such as heads and channels, or devices and their parts;
+    programs for GPUs reduce all gradients as one flat array.
 
     Args:
       module: The program.
@@ -114,12 +115,14 @@ def collectives(
     by_form = {_form(shape): RESULTS for shape in results}
     by_form |= {_form(shape): PARAMETERS for shape in gathered}
 
-    def kind(array: Array, opcode: str, origin: str) -> str:
+    def kind(array: Array, opcode: str, origin: str, joined: bool) -> str:
         form = _form(array.shape)
         if not form:
             return SCALARS
         if "reduce" in opcode:
             whole = form if reducible[form] else _unsplit(array.shape, +reducible)
+            if joined and not whole:
+                whole = _unflattened(array.shape, +reducible)
             if whole:
                 reducible[whole] -= 1
                 return PARAMETERS
@@ -133,8 +136,9 @@ def collectives(
     for instruction in sorted(_distinct(module), key=lambda i: -len(i.arrays)):
         opcode = instruction.opcode.removesuffix("-start")
         by_kind = collections.defaultdict(list)
-        for array in _received(instruction):
-            by_kind[kind(array, opcode, instruction.op_name)].append(array)
+        joined = module.joined(instruction)
+        for array in joined or _received(instruction):
+            by_kind[kind(array, opcode, instruction.op_name, bool(joined))].append(array)
         listed += [
             Collective(opcode, over, tuple(arrays), instruction.op_name)
             for over, arrays in by_kind.items()
@@ -162,6 +166,14 @@ def _unsplit(shape: tuple[int, ...], forms: Iterable[tuple[int, ...]]) -> tuple[
         if _form(merged) in forms:
             return _form(merged)
     return None
+
+
+def _unflattened(
+    shape: tuple[int, ...], forms: Iterable[tuple[int, ...]]
+) -> tuple[int, ...] | None:
+    """The first form, of those given, that has as many numbers as a flat array."""
+    fitting = (form for form in forms if math.prod(form) == math.prod(shape))
+    return next(fitting, None)
 
 
 def _received(instruction: Instruction) -> tuple[Array, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%(?P<name>[\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%(?P<name>[\w.\-]+) = (?P<body>.*)$")
 _OPCODE = re.compile(r"\s*([\w\-]+)\(")
+_OPERANDS = re.compile(r"\(((?:%[\w.\-]+(?:, )?)*)\)")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 _CALLS = re.compile(r"\b(?:calls|body|condition|to_apply)=%([\w.\-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
@@ -55,6 +56,7 @@ class Instruction:
       opcode: Such as `fusion`.
       arrays: Of its result; of a tuple all, flat.
       op_name: Where it is from in the traced function, "" if not known.
+      operands: Names of what it is applied to, where they are plainly listed.
       cycles: The compiler's estimate, None if it has none.
       calls: Names of the computations that it calls.
       trips: Turns of a loop as the compiler notes them, None if it does not.
@@ -68,6 +70,7 @@ class Instruction:
     opcode: str
     arrays: tuple[Array, ...]
     op_name: str
+    operands: tuple[str, ...]
     cycles: int | None
     calls: tuple[str, ...]
     trips: int | None
@@ -105,6 +108,16 @@ class Module:
                 yield inner
                 yield from self.within(inner)
 
+    def joined(self, instruction: Instruction) -> tuple[Array, ...]:
+        """The flat arrays of which an instruction's only operand is made, end to end, if it is."""
+        source = self._named.get(instruction.operands[0]) if instruction.operands else None
+        for name in source.calls if source and len(instruction.operands) == 1 else ():
+            inside = self.computations.get(name, ())
+            if inside and inside[-1].opcode == "concatenate":
+                parts = [array for i in inside if i.opcode == "parameter" for array in i.arrays]
+                return tuple(parts) if all(len(part.shape) == 1 for part in parts) else ()
+        return ()
+
     def turns(self, loop: Instruction) -> int | None:
         """How often a loop is run; None if its end depends on what it computes.
 
@@ -121,6 +134,10 @@ class Module:
                 if counting and len(limits) == 1 and inside[-1].direction == "LT":
                     return limits.pop()
         return None
+
+    @functools.cached_property
+    def _named(self) -> dict[str, Instruction]:
+        return {i.name: i for instructions in self.computations.values() for i in instructions}
 
     def _origin(self, computation: str) -> str:
         caller = self._callers.get(computation)
@@ -153,6 +170,7 @@ def _parse_instruction(name: str, body: str) -> Instruction:
     end = _end_of_type(body)
     opcode = _OPCODE.match(body, end)
     branches = _BRANCHES.search(body)
+    operands = _OPERANDS.match(body, opcode.end() - 1) if opcode else None
     return Instruction(
         name,
         opcode[1] if opcode else "",
@@ -161,6 +179,7 @@ def _parse_instruction(name: str, body: str) -> Instruction:
             for dtype, sizes in _ARRAY.findall(body[:end])
         ),
         _first(_OP_NAME, body) or "",
+        tuple(re.findall(r"%([\w.\-]+)", operands[1])) if operands else (),
         _number(_CYCLES, body),
         (
             *_CALLS.findall(body, end),

@@ -12,6 +12,7 @@ import ml_collections
 
 from cluenet_jax.check import check_config
 from cluenet_jax.compile.costs import Collective, Cycles, collectives, counted, estimate_cycles
+from cluenet_jax.compile.gpus import compiler_options
 from cluenet_jax.compile.hlo import Module, parse_hlo
 from cluenet_jax.compile.topologies import Topology
 from cluenet_jax.data import describe_dataset
@@ -59,8 +60,8 @@ class CompiledProgram:
       seconds: That tracing and compiling took.
       memory: None if the compiler found that it does not fit.
       refusal: The compiler's words then, else "".
-      flops, bytes_accessed: Of one device.
-      cycles: Of one device.
+      flops, bytes_accessed: Of one device; None for GPUs, of which the compiler does not say them.
+      cycles: Of one device; None for GPUs.
       collectives: Largest first.
       counts: Scatters, gathers, sorts and loops.
       origins: Of those, where they are from.
@@ -72,8 +73,8 @@ class CompiledProgram:
     seconds: float
     memory: Memory | None = None
     refusal: str = ""
-    flops: float = 0.0
-    bytes_accessed: float = 0.0
+    flops: float | None = None
+    bytes_accessed: float | None = None
     cycles: Cycles | None = None
     collectives: tuple[Collective, ...] = ()
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -95,7 +96,7 @@ def programs_for(
 
     Args:
       config: As for training.
-      topology: The slice.
+      topology: The slice, or the GPUs.
       devices: Its devices.
       num_targets: Of the dataset, None where its name says it.
 
@@ -140,9 +141,11 @@ def compile_step(
     batch_size = jax.tree.leaves(held["batch"])[0].shape[0]
     start = time.perf_counter()
     traced = step.trace(*arguments)
-    lowered = traced.lower(lowering_platforms=("tpu",))
+    (device, *_) = jax.tree.leaves(arguments)[0].sharding.device_set
+    on_gpu = device.platform == "gpu"
+    lowered = traced.lower(lowering_platforms=("cuda" if on_gpu else "tpu",))
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options() if on_gpu else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -152,16 +155,16 @@ def compile_step(
     text = compiled.as_text()
     module = parse_hlo(text)
     listed = counted(module)
-    costs = compiled.cost_analysis()
+    costs = compiled.cost_analysis() or {}
     return CompiledProgram(
         name,
         batch_size,
         seconds,
         _memory(compiled.memory_analysis(), held),
         "",
-        costs["flops"],
-        costs["bytes accessed"],
-        estimate_cycles(module),
+        costs.get("flops"),
+        costs.get("bytes accessed"),
+        None if on_gpu else estimate_cycles(module),
         tuple(_collectives(module, traced.out_info, held)),
         {kind: len(instructions) for kind, instructions in listed.items()},
         {kind: [i.op_name for i in instructions] for kind, instructions in listed.items()},
@@ -192,12 +195,14 @@ def _collectives(module: Module, results: Any, held: dict[str, Any]) -> list[Col
     parameters = jax.tree.leaves(held["parameters"])
     whole = [tuple(leaf.shape) for leaf in parameters]
     parts = [tuple(leaf.sharding.shard_shape(leaf.shape)) for leaf in parameters]
-    shapes = {tuple(leaf.shape) for leaf in jax.tree.leaves(results)} - {*whole}
+    shapes = {tuple(leaf.shape) for leaf in jax.tree.leaves(results)}
     # Devices get sharded ones whole, the small ones by a sum, or pass their parts around; their
     # gradients may be reduced in parts.
     sharded = [s for pair in zip(whole, parts, strict=True) if pair[0] != pair[1] for s in pair]
-    # Only a program with an optimizer has gradients.
-    reduced = [*(whole if held["optimizer"] else ()), *sharded]
+    reduced = sharded
+    # Only a program with an optimizer has gradients, and gives parameters.
+    if held["optimizer"]:
+        reduced, shapes = [*whole, *sharded], shapes - {*whole}
     return collectives(module, reduced, shapes, sharded)
 
 

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from typing import Any
 
-from cluenet_jax.compile.costs import ACTIVATIONS, Collective
+from cluenet_jax.compile.costs import ACTIVATIONS, Collective, Cycles
 from cluenet_jax.compile.programs import CompiledProgram
 from cluenet_jax.compile.topologies import Topology
 
@@ -47,24 +47,27 @@ def _program_to_json(program: CompiledProgram, topology: Topology) -> dict[str, 
         "fits": program.fits(topology.memory_bytes),
         "compile_seconds": round(program.seconds, 1),
     }
-    if program.memory is None or program.cycles is None:
+    if program.memory is None:
         return {**figures, "refusal": program.refusal}
-    cycles = program.cycles
     return {
         **figures,
         "memory_bytes": {**dataclasses.asdict(program.memory), "total": program.memory.total},
         "flops": program.flops,
         "bytes_accessed": program.bytes_accessed,
-        "estimated_cycles": {
-            "total": cycles.total,
-            "in_loops": cycles.in_loops,
-            "by_scope": {"/".join(scope): count for scope, count in cycles.by_scope.items()},
-            "instructions_without_estimate": cycles.unknown,
-            "loops_of_unknown_length": [*cycles.endless],
-        },
+        "estimated_cycles": program.cycles and _cycles_to_json(program.cycles),
         "counts": program.counts,
         "origins": program.origins,
         "collectives": [_collective_to_json(collective) for collective in program.collectives],
+    }
+
+
+def _cycles_to_json(cycles: Cycles) -> dict[str, Any]:
+    return {
+        "total": cycles.total,
+        "in_loops": cycles.in_loops,
+        "by_scope": {"/".join(scope): count for scope, count in cycles.by_scope.items()},
+        "instructions_without_estimate": cycles.unknown,
+        "loops_of_unknown_length": [*cycles.endless],
     }
 
 
@@ -103,32 +106,40 @@ def _program_lines(program: CompiledProgram, topology: Topology) -> list[str]:
         f"{program.name}, {per_device} examples a device, compiled in {program.seconds:.0f} s: "
         f"{'fits' if program.fits(topology.memory_bytes) else 'DOES NOT FIT'}"
     )
-    if program.memory is None or program.cycles is None:
+    if program.memory is None:
         return [title, f"  {program.refusal}"]
-    cycles = program.cycles
     parts = dataclasses.asdict(program.memory)
     counts = ", ".join(f"{count} {kind}" for kind, count in program.counts.items())
     return [
         title,
         f"  memory          {_size(program.memory.total)}: "
         + ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size),
-        f"  work            {program.flops / 1e9:,.2f} GFLOPs, "
-        f"{program.bytes_accessed / 1e9:,.2f} GB accessed",
-        f"  cycles          {_millions(cycles.total)}, {_millions(cycles.in_loops)} of it in loops",
-        *_cycle_lines(program),
-        f"  no estimate     {_unknown(cycles.unknown)}",
+        *_work_lines(program),
         f"  operations      {counts}",
-        *[f"  unknown length  the loop of {origin}: counted once" for origin in cycles.endless],
         *_collective_lines(program.collectives),
     ]
 
 
-def _cycle_lines(program: CompiledProgram) -> list[str]:
+def _work_lines(program: CompiledProgram) -> list[str]:
+    cycles = program.cycles
+    if program.flops is None or program.bytes_accessed is None or cycles is None:
+        return ["  work, cycles    the compiler gives no estimates for GPUs"]
+    return [
+        f"  work            {program.flops / 1e9:,.2f} GFLOPs, "
+        f"{program.bytes_accessed / 1e9:,.2f} GB accessed",
+        f"  cycles          {_millions(cycles.total)}, {_millions(cycles.in_loops)} of it in loops",
+        *_cycle_lines(cycles),
+        f"  no estimate     {_unknown(cycles.unknown)}",
+        *[f"  unknown length  the loop of {origin}: counted once" for origin in cycles.endless],
+    ]
+
+
+def _cycle_lines(cycles: Cycles) -> list[str]:
     lines = []
     for level, name in enumerate(("stage", "block", "part")):
-        groups = [*program.cycles.grouped(level).items()]
+        groups = [*cycles.grouped(level).items()]
         listed = [
-            f"{group} {_millions(count)} ({count / max(1, program.cycles.total):.0%})"
+            f"{group} {_millions(count)} ({count / max(1, cycles.total):.0%})"
             for group, count in groups[:_LISTED]
         ]
         left = sum(count for _, count in groups[_LISTED:])

@@ -1,4 +1,4 @@
-"""Slices of TPUs by the names that people use, and their devices for compilation alone."""
+"""Slices of TPUs, and GPUs, by the names that people use; devices for compilation alone."""
 
 import dataclasses
 import importlib.util
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from cluenet_jax.compile.gpus import KINDS, Gpus, find_gpus
 from cluenet_jax.errors import UserError
 
 _GIB = 2**30
@@ -69,8 +70,8 @@ _SHAPES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Topology:
-    """A slice, one device per chip.
+class TpuSlice:
+    """A slice of TPUs, one device per chip.
 
     Attributes:
       generation: A name of `GENERATIONS`.
@@ -116,18 +117,22 @@ class Topology:
             raise UserError(f"--topology={self.name}: libtpu refuses it ({error}).") from error
 
 
+# What programs are compiled for.
+Topology = TpuSlice | Gpus
+
+
 def find_topology(name: str) -> Topology:
-    """The slice of a name such as `v5e:4x4`, `v5e-16` or `v4-32` (which counts cores).
+    """What a name such as `v5e:4x4`, `v5e-16`, `v4-32` (which counts cores) or `h100:8` means.
 
     Raises:
       UserError: No such slice; says which there are.
     """
+    if gpus := find_gpus(name):
+        return gpus
     match = re.fullmatch(r"(?P<generation>\w+)[:-](?P<size>[1-9]\d*(x[1-9]\d*)*)", name.lower())
     generation = match and _OTHER_NAMES.get(match["generation"], match["generation"])
     if generation not in GENERATIONS:
-        gpu = re.match(r"[abhlv]\d{2,3}\b|gpu|cuda", name.lower())
-        reason = "only TPUs are supported so far" if gpu else "there is no such slice"
-        raise UserError(f"--topology={name}: {reason}. {_known()}")
+        raise UserError(f"--topology={name}: there is no such slice. {_known()}")
     facts = GENERATIONS[generation]
     if "x" in match["size"]:
         shape = tuple(map(int, match["size"].split("x")))
@@ -136,19 +141,20 @@ def find_topology(name: str) -> Topology:
                 f"--topology={name}: slices of {generation} have {facts.dimensions} axes, such as "
                 f"{generation}:{'x'.join(map(str, _SHAPES[facts.dimensions][8]))}."
             )
-        return Topology(generation, shape)
+        return TpuSlice(generation, shape)
     shapes = _SHAPES[facts.dimensions]
     shape = shapes.get(int(match["size"]) / facts.cores_in_name)
     if shape is None:
         sizes = ", ".join(f"{generation}-{chips * facts.cores_in_name}" for chips in shapes)
         raise UserError(f"--topology={name}: no such size. There are {sizes}.")
-    return Topology(generation, shape)
+    return TpuSlice(generation, shape)
 
 
 def _known() -> str:
     return (
         f"Generations: {', '.join(GENERATIONS)}; slices by shape, such as v5e:4x4 and v4:2x2x4, or "
-        "by Google's names, such as v5e-16, v6e-8 and v4-32 (cores; 16 chips)."
+        "by Google's names, such as v5e-16, v6e-8 and v4-32 (cores; 16 chips). GPUs: "
+        f"{', '.join(KINDS)}, and how many, such as h100:8 and h200:1."
     )
 
 

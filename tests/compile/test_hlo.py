@@ -94,6 +94,28 @@ def test_a_gradient_may_be_reduced_with_an_axis_split_into_heads(module):
         assert found == {costs.RESULTS, costs.ACTIVATIONS if len(whole) == 3 else costs.PARAMETERS}
 
 
+def test_gradients_may_be_reduced_end_to_end():
+    """As programs for GPUs do; each part is a gradient, a scalar or neither."""
+    text = """%join (a: f32[512], b: f32[1], c: f32[64]) -> f32[577] {
+  %a = f32[512]{0} parameter(0)
+  %b = f32[1]{0} parameter(1)
+  %c = f32[64]{0} parameter(2)
+  ROOT %all = f32[577]{0} concatenate(%a, %b, %c), dimensions={0}
+}
+
+ENTRY %main (x: f32[512], y: f32[1], z: f32[64]) -> f32[577] {
+  %x = f32[512]{0} parameter(0)
+  %y = f32[1]{0} parameter(1)
+  %z = f32[64]{0} parameter(2)
+  %joined = f32[577]{0} fusion(%x, %y, %z), kind=kLoop, calls=%join
+  ROOT %r = f32[577]{0} all-reduce(%joined), channel_id=1, to_apply=%add
+}
+"""
+    listed = costs.collectives(parse_hlo(text), [(16, 32)], [])
+    bytes_over = {collective.over: collective.bytes for collective in listed}
+    assert bytes_over == {costs.PARAMETERS: 2048, costs.SCALARS: 4, costs.UNNAMED: 256}
+
+
 def test_gathered_parameters_are_told_from_gathered_activations():
     text = """ENTRY %main (x: f32[8]) -> f32[32] {
   %x = f32[8]{0} parameter(0)

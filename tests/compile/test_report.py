@@ -66,6 +66,17 @@ def test_json_has_the_same_figures(program):
     assert "largest_batch_per_device" not in report.to_json(V5E, [program])
 
 
+def test_a_program_for_gpus_has_no_cycles(program):
+    unknown = dataclasses.replace(program, cycles=None, flops=None, bytes_accessed=None)
+    gpus = find_topology("h100:4")
+    text = report.to_text(gpus, [unknown])
+    assert "h100:4: 4 devices of 59.33 GiB" in text and "temporaries 1.00 GiB" in text
+    assert "the compiler gives no estimates for GPUs" in text and "GFLOPs" not in text
+    assert "over activations: 1, 8.00 KiB" in text
+    step = report.to_json(gpus, [unknown])["programs"]["train_step"]
+    assert step["fits"] and step["estimated_cycles"] is None and step["flops"] is None
+
+
 def test_what_does_not_fit_says_so(program):
     large = dataclasses.replace(
         program, memory=dataclasses.replace(program.memory, temporaries=2**40)

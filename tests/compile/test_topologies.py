@@ -40,8 +40,10 @@ def test_slices_are_known_by_both_names(name, same, devices):
         ("v6e-7", "no such size. There are v6e-1, v6e-4"),
         ("v4:2x2", "have 3 axes, such as v4:2x2x2"),
         ("v5e:2x2x2", "have 2 axes, such as v5e:2x4"),
-        ("h100:8", "only TPUs are supported"),
-        ("h200:1", "only TPUs are supported"),
+        ("b200:8", "GPUs: h100, h200, and how many, such as h100:8"),
+        ("h100:12", "hosts have 8 GPUs; give at most 8, or a multiple of it"),
+        ("h100:0", "no such slice"),
+        ("h100", "no such slice"),
     ],
 )
 def test_unknown_slices_are_refused_with_what_would_be_right(name, message):
