@@ -41,6 +41,18 @@ def test_smallest_counts_equal_entries(count, ties):
     np.testing.assert_array_equal(least, np.sort(values)[:, :count])
 
 
+@pytest.mark.parametrize("count", [1, 2, 17, 60])
+def test_ranks_are_those_of_a_stable_sort(count):
+    rng = np.random.default_rng(count)
+    ties = rng.integers(0, 4, 60) / 7
+    for strength in (rng.random(60), ties, np.where(ties > 0.4, np.inf, ties), np.zeros(60)):
+        strength = strength.astype(np.float32)
+        expected = np.empty(60, np.int32)
+        expected[np.argsort(-strength, kind="stable")] = np.arange(60)
+        ranks = jax.jit(tpu_density_peaks.ranks, static_argnums=1)(strength, count)
+        np.testing.assert_array_equal(ranks, np.minimum(expected, count))
+
+
 def test_no_loop_is_left_where_an_image_fits_a_block():
     def form(points):
         noise = jnp.zeros(points.shape[:2])
