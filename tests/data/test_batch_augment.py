@@ -8,9 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from scipy import stats
 
 from cluenet_jax.data import Preprocessing, augment_images, mix
-from cluenet_jax.data.batch_augment import random_crop, random_erase, random_horizontal_flip
+from cluenet_jax.data.batch_augment import (
+    beta_quantile,
+    random_crop,
+    random_erase,
+    random_horizontal_flip,
+)
 
 KEY = jax.random.key(0)
 
@@ -98,6 +104,24 @@ def test_mixing_that_is_off_changes_nothing():
     images, targets = jnp.ones((4, 2, 2, 3)), jnp.eye(4)
     mixed, mixed_targets = mix(KEY, images, targets, 0.0, 0.0)
     assert mixed is images and mixed_targets is targets
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.8, 1.0, 4.0])
+def test_fractions_are_of_a_beta_distribution(alpha):
+    uniform = jax.random.uniform(KEY, (20_000,))
+    draws = jax.jit(jax.vmap(functools.partial(beta_quantile, alpha=alpha)))(uniform)
+    assert stats.kstest(np.asarray(draws), stats.beta(alpha, alpha).cdf).pvalue > 0.01
+    ends = [float(beta_quantile(jnp.float32(end), alpha)) for end in (0, 0.5, 1)]
+    np.testing.assert_allclose(ends, [0, 0.5, 1], atol=1e-6)
+
+
+def test_neighbors_are_mixed_and_the_last_of_an_odd_number_is_not():
+    images = jnp.arange(5.0)[:, None, None, None] * jnp.ones((5, 8, 8, 1))
+    _, soft = mix(KEY, images, jnp.eye(5), 0.8, 0.0)
+    assert (np.asarray(soft)[:4].reshape(2, 2, 5).sum(1) > 0).sum() == 4
+    own = float(soft[0, 0])
+    np.testing.assert_allclose(soft[:2, :2], [[own, 1 - own], [1 - own, own]], rtol=1e-5)
+    np.testing.assert_allclose(soft[4], np.eye(5)[4], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
