@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import cluenet_jax
-from benchmarks import convolutional
+from benchmarks import convnet
 from cluenet_jax.config import default_config
 from cluenet_jax.data import DatasetInfo
 from cluenet_jax.models.backbones import FAMILIES
@@ -16,7 +16,7 @@ from cluenet_jax.tasks import create_task
 
 @pytest.fixture
 def known(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "convolutional", convolutional.FAMILY)
+    monkeypatch.setitem(FAMILIES, "convolutional", convnet.FAMILY)
 
 
 def test_it_has_the_size_of_the_nano_models(known):
