@@ -14,7 +14,7 @@ from cluenet_jax.data.datasets import (
 from cluenet_jax.data.decode import decode_image, image_size
 from cluenet_jax.data.decode_mask import IGNORED, MaskFormat, decode_mask, decode_pair
 from cluenet_jax.data.image_files import list_images, read_image_file
-from cluenet_jax.data.instances import Instances, check_masks, decode_instances, encode_truth
+from cluenet_jax.data.instances import Instances, decode_instances, encode_truth
 from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
 from cluenet_jax.data.preprocess import Preprocessing
 from cluenet_jax.data.records import Batch, Example, Record, Source, batched_by_shape, shapes_of
@@ -37,7 +37,6 @@ __all__ = [
     "TrainBatches",
     "augment_images",
     "batched_by_shape",
-    "check_masks",
     "check_task",
     "decode_image",
     "decode_instances",

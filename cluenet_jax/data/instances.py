@@ -68,6 +68,15 @@ class Instances:
         wide = ((most - least >= 1) & (inside > 0)).all(axis=1)
         return wide & (self.areas > 0) & ~self.crowd
 
+    def check_masks(self, name: str) -> None:
+        """Raises an ImageError, with the image's name, if an instance has no mask."""
+        count = sum(mask is None for mask in self.masks)
+        if count:
+            raise ImageError(
+                f"{name}: {count} of {len(self)} instances have a box and no mask; learn boxes "
+                "alone, or add their segmentation."
+            )
+
 
 def decode_instances(record: Record) -> tuple[np.ndarray, Instances]:
     """The image and the instances of a record.
@@ -89,16 +98,6 @@ def decode_instances(record: Record) -> tuple[np.ndarray, Instances]:
             "be of the image as it is seen."
         )
     return image, record["instances"]
-
-
-def check_masks(record: Record) -> None:
-    """Raises an ImageError if an instance of a record has no mask."""
-    missing = [number for number, mask in enumerate(record["instances"].masks) if mask is None]
-    if missing:
-        raise ImageError(
-            f"{record['name']}: {len(missing)} of {len(record['instances'])} instances have a box "
-            "and no mask; learn boxes alone, or add their segmentation."
-        )
 
 
 def encode_truth(record: Record, masks: bool) -> np.ndarray:
@@ -129,7 +128,7 @@ def encode_truth(record: Record, masks: bool) -> np.ndarray:
         "crowd": instances.crowd.astype(int).tolist(),
     }
     if masks:
-        check_masks(record)
+        instances.check_masks(record["name"])
         truth["masks"] = [mask["counts"].decode() for mask in instances.masks]
     text = json.dumps(truth, separators=(",", ":")).encode()
     length = _LEAST_LENGTH

@@ -64,8 +64,8 @@ def test_there_may_be_no_segmentation():
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ("1\u00e9", "not text of a compressed one"),
-        ("oooooooooo1", "not text of a compressed one"),
+        ("1\u00e9", "not the text of a compressed one"),
+        ("oooooooooo1", "not the text of a compressed one"),
         ("1o", "ends in the middle of a number: '1o'"),
         (None, "counts of an RLE is None; it is a list of runs, or text"),
     ],

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cluenet_jax.data import decode_instances, load_dataset
-from cluenet_jax.data.instances import check_masks
 from cluenet_jax.errors import DatasetError, ImageError
 from tests.helpers.images import encode, smooth_image
 
@@ -72,8 +71,9 @@ def test_boxes_without_area_are_dropped(root):
 
 
 def test_there_are_no_masks(root):
+    record = load(root).train[0]
     with pytest.raises(ImageError, match=r"a\.jpg: 1 of 1 instances have a box and no mask; learn"):
-        check_masks(load(root).train[0])
+        record["instances"].check_masks(record["name"])
 
 
 def test_classes_may_be_listed(root):
