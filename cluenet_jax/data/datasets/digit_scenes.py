@@ -90,6 +90,11 @@ class SceneSource:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each scene, making none."""
+        return [(self.side, self.side)] * len(self)
+
     def __getitem__(self, index: int) -> Record:
         """`image`, `mask`, `mask_format`, `name`; `image_id`, `size` and `instances`."""
         scene = self.scene(index)

@@ -43,6 +43,11 @@ class InstanceSource:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def sizes(self) -> list[Size]:
+        """Height and width of each image, reading none."""
+        return [image.size for image in self.images]
+
     def __getitem__(self, index: int) -> Record:
         """`image`, `name`, `image_id`, `size` and `instances`."""
         image = self.images[index]
