@@ -33,6 +33,25 @@ def test_the_recorded_pastings(recorded, case):
     assert (mask != expected).mean() < 1e-3 and expected.any()
 
 
+@pytest.mark.parametrize("image", range(2))
+def test_the_recorded_masks_of_detections(image):
+    """From boxes of the resized image to masks of the file's size."""
+    with np.load(DATA / "dense" / "maskrcnn_odd_masks.npz") as file:
+        recorded = {key: file[key] for key in file}
+    size = tuple(recorded[f"image{image}/ori_shape"].tolist())
+    factors = np.divide(recorded[f"image{image}/img_shape"], size)[::-1].astype(np.float32)
+    np.testing.assert_allclose(factors, recorded[f"image{image}/scale_factor"], rtol=1e-7)
+    boxes = recorded[f"test/boxes{image}"] / [*factors, *factors]
+    np.testing.assert_allclose(boxes, recorded[f"test/boxes_original{image}"], rtol=1e-6)
+    shape = recorded[f"test/mask_shape{image}"]
+    masks = np.unpackbits(recorded[f"test/masks{image}"], count=shape.prod()).reshape(shape)
+    pairs = zip(recorded[f"test/mask_probability{image}"], boxes, masks, strict=False)
+    for number, (probabilities, box, expected) in enumerate(pairs):
+        code = encode_mask(logits_of(probabilities), box, size)
+        assert (decode(code) != expected).mean() < 1e-3
+        assert abs(coco_mask.area(code) - recorded[f"test/mask_area{image}"][number]) <= 1
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_codes_are_those_of_the_whole_image(seed):
     """The window is walked through alone, yet the code is what pycocotools gives for all of it."""

@@ -53,6 +53,7 @@ def test_records_hold_the_instances(root):
     assert columns[:, :2].all() and not columns[:, 2:].any()
     assert len(dataset.eval[2]["instances"]) == 0
     assert pickle.loads(pickle.dumps(dataset.train))[0]["image_id"] == 5
+    assert dataset.train.sizes == [SIZE] * 2
 
 
 def test_crowds_and_images_of_nothing_are_only_evaluated(root, caplog):

@@ -31,6 +31,7 @@ def test_sizes_and_names(dataset):
     assert dataset.info.class_names == ("background", *"0123456789")
     assert dataset.eval[3]["name"] == "digit_scenes[2003]"
     assert len(load_dataset("digit_scenes", train_split="train[:10%]").train) == 200
+    assert dataset.eval.sizes == [(64, 64)] * 200
     with pytest.raises(DatasetError, match="digit_scenes has no split 'exam'; it has train, test"):
         load_dataset("digit_scenes", eval_split="exam")
 
