@@ -35,6 +35,9 @@ from cluenet_jax.ops.boxes import (
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
 from cluenet_jax.ops.dense_predictions import View, dense_predictions
 from cluenet_jax.ops.matching import (
+    IGNORED,
+    INVALID,
+    NEGATIVE,
     Samples,
     Thresholds,
     match_boxes,
@@ -65,6 +68,9 @@ from cluenet_jax.ops.windows import in_windows
 
 __all__ = [
     "DENOMINATORS",
+    "IGNORED",
+    "INVALID",
+    "NEGATIVE",
     "Samples",
     "Thresholds",
     "View",

@@ -24,7 +24,7 @@ def box_iou(boxes: jax.Array, second: jax.Array) -> jax.Array:
     """Intersection over union of each pair, the union at least 1e-6.
 
     Args:
-      boxes: `[..., N, 4]` float32.
+      boxes: `[..., N, 4]` float32; leading axes of both are broadcast.
       second: `[..., M, 4]` float32.
 
     Returns:

@@ -57,7 +57,7 @@ def match_boxes(
     several truths, the last truth wins.
 
     Args:
-      boxes: `[..., N, 4]` float32.
+      boxes: `[..., N, 4]` float32; leading axes of all are broadcast.
       truths: `[..., M, 4]` float32.
       boxes_valid: `[..., N]` bool.
       truths_valid: `[..., M]` bool.
