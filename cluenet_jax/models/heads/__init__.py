@@ -7,7 +7,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from cluenet_jax.models.heads import linear, semantic_fpn, upernet
+from cluenet_jax.models.heads import linear, mask_rcnn, semantic_fpn, upernet
 from cluenet_jax.models.torch_names import Entry
 
 # Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
@@ -50,6 +50,9 @@ HEADS: Mapping[str, HeadKind] = {
         torch_prefix="backbone.",
         pyramid=True,
         auxiliary=True,
+    ),
+    "mask_rcnn": HeadKind(
+        mask_rcnn.MaskRCNN, mask_rcnn.torch_names, torch_prefix="backbone.", pyramid=True
     ),
 }
 
