@@ -33,5 +33,5 @@ def get_config(variant="b2"):
     config.optim.poly_power = 0.9
     config.optim.lr_update = "step"
     config.eval.every = 8.0
-    config.eval.batch_size = 8
+    config.eval.batch_size = 16
     return config

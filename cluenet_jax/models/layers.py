@@ -85,8 +85,8 @@ class ConvMLP(nn.Module):
             x = x.reshape(batch, *grid, channels)
         hidden = linear(self.hidden, "expand", self.dtype)(x)
         image = hidden.reshape(batch, *grid, self.hidden)
-        y = DepthwiseConv(self.dtype, name="depthwise")(image).reshape(hidden.shape)
-        y = ops.gelu(hidden + y if self.residual else y)
+        y = DepthwiseConv(self.dtype, name="depthwise")(image)
+        y = ops.gelu((image + y if self.residual else y).reshape(hidden.shape))
         return linear(channels, "project", self.dtype)(y).reshape(batch, points, channels)
 
 

@@ -254,12 +254,10 @@ class Segmentation(ConfiguredTask):
         total, count, resized = mean(logits)
         labeled = labels != IGNORED
         right = (resized.argmax(-1) == labels) & labeled
+        num_labeled = jnp.maximum(labeled.sum(dtype=jnp.float32), 1)
         return total / count + extra, {
             "loss": (total, count),
-            "aacc": (
-                right.sum(dtype=jnp.float32),
-                jnp.maximum(labeled.sum(dtype=jnp.float32), 1),
-            ),
+            "aacc": (right.sum(dtype=jnp.float32), num_labeled),
         }
 
     def predict(self, apply: Apply, batch: Batch) -> Predictions:

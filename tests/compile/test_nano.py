@@ -10,9 +10,22 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cluenet_jax.compile.costs import PARAMETERS, SCALARS, Collective, collectives, counted
+from cluenet_jax.compile.costs import (
+    PARAMETERS,
+    RESULTS,
+    SCALARS,
+    UNNAMED,
+    Collective,
+    collectives,
+    counted,
+)
 from cluenet_jax.compile.hlo import parse_hlo
-from cluenet_jax.compile.programs import CompiledProgram, compile_train_step, programs_for
+from cluenet_jax.compile.programs import (
+    CompiledProgram,
+    compile_eval_step,
+    compile_train_step,
+    programs_for,
+)
 from cluenet_jax.compile.topologies import find_topology
 from cluenet_jax.config import default_config
 from cluenet_jax.ops import segment
@@ -36,13 +49,13 @@ def compiled():
     topology = find_topology("v5e:2x2")
     devices = topology.devices()
 
-    def compile_step(backbone: str, **settings) -> CompiledProgram:
+    def compile_step(backbone: str, step=compile_train_step, **settings) -> CompiledProgram:
         config = default_config()
         config.model.backbone, config.model.dtype = backbone, "bfloat16"
         config.data.image_size, config.augment.crop_padding = 32, 0
         config.optim.batch_size = 32
         config.update_from_flattened_dict(settings)
-        return compile_train_step(programs_for(config, topology, devices))
+        return step(programs_for(config, topology, devices))
 
     return compile_step
 
@@ -61,11 +74,15 @@ def test_devices_exchange_gradients_and_nothing_is_scattered(compiled, backbone)
 
 
 @pytest.mark.chaos
-def test_sharded_parameters_are_gathered_and_nothing_else(compiled):
+@pytest.mark.parametrize("step", [compile_train_step, compile_eval_step])
+def test_sharded_parameters_are_gathered_and_nothing_else(step, compiled):
     small = {f"model.cluenet.{key}": value for key, value in tiny_sizes().items()}
-    listed = compiled("cluenet_nano", **small, **{"train.shard_params": True}).collectives
-    assert not activations(listed)
-    assert any("gather" in collective.opcode for collective in listed)
+    settings = {**small, "train.shard_params": True, "eval.batch_size": 32}
+    listed = compiled("cluenet_nano", step, **settings).collectives
+    # Results of an evaluation are wanted whole.
+    assert {c.over for c in listed} <= {PARAMETERS, SCALARS, RESULTS, UNNAMED}
+    assert all(c.bytes < 2**10 for c in listed if c.over in (RESULTS, UNNAMED))
+    assert any("gather" in c.opcode for c in listed if c.over == PARAMETERS)
 
 
 def tiny_sizes() -> dict[str, tuple[int, ...] | int]:

@@ -53,10 +53,10 @@ def density_peak_clusters(
         density = jnp.exp(-jnp.mean(squares, axis=-1)) + noise
 
         # Else XLA would see the same product twice, and store it.
-        others = jax.lax.optimization_barrier(points)
+        unmerged = jax.lax.optimization_barrier(points)
 
         def to_denser(point: jax.Array, norm: jax.Array, own: jax.Array) -> jax.Array:
-            squares = squared_distances(point, norm, others, norms)
+            squares = squared_distances(point, norm, unmerged, norms)
             return jnp.min(jnp.where(density > own[:, None], squares, jnp.inf), axis=-1)
 
         distance = to_distance(_by_rows(to_denser, rows, points, norms, density), width)
