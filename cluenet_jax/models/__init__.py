@@ -134,6 +134,8 @@ def create_model(
     backbone = _backbone(family, name, {**pyramid, **options})
     classifier = family.classifier if head == "linear" else {}
     own = {"dtype": backbone.dtype, **classifier, **(head_options or {})}
+    if "stride" in HEADS[head].module.__dataclass_fields__:
+        own["stride"] = backbone.strides[0]
     return Model(backbone, create_head(head, backbone.channels, num_classes, **own))
 
 

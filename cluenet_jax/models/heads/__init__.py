@@ -11,7 +11,7 @@ from cluenet_jax.models.heads import linear, mask_rcnn, semantic_fpn, upernet
 from cluenet_jax.models.torch_names import Entry
 
 # Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
-_GIVEN = ("in_channels", "num_classes", "norm_epsilon", "dtype", "parent", "name")
+_GIVEN = ("in_channels", "num_classes", "norm_epsilon", "stride", "dtype", "parent", "name")
 
 
 @dataclasses.dataclass(frozen=True)
