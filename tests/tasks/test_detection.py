@@ -260,14 +260,12 @@ def test_gradients_reach_every_parameter():
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
         if not bool(jnp.isfinite(leaf).all() and leaf.any())
     ]
-    # Of classes that are not in these two images the mask head learns nothing, of others it does.
     assert not still
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model.head": "linear"}, "detection takes mask_rcnn"),
         ({"augment.long_side": 32}, "at least the largest of augment.short_sides, 64"),
         ({"data.cache": True}, "detection changes every image"),
         ({"data.name": "camvid"}, "'camvid' is for segmentation"),
