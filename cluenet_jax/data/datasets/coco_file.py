@@ -140,7 +140,7 @@ def _categories(content: dict[str, Any], path: pathlib.Path) -> dict[int, str]:
 def _row(entry: dict[str, Any], label: int, size: Size, where: str) -> tuple:
     """Of `Instances.of_rows`."""
     box = entry.get("bbox")
-    if not are_numbers(box, 4):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         raise DatasetError(
             f"{where}: bbox is {box!r:.80}; it is 4 finite numbers: x, y, width, height."
         )

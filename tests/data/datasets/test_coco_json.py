@@ -186,6 +186,8 @@ def polygon(*coordinates):
         ),
         (changed("annotations", 3, bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\]; it is 4 finite numbers"),
         (changed("annotations", 3, bbox=[1, 2, math.nan, 4]), r"bbox is \[1, 2, nan, 4\]; it is 4"),
+        (changed("annotations", 3, bbox=[1, 2, 10**400, 4]), "it is 4 finite numbers: x, y, width"),
+        (changed("annotations", 3, bbox="1234"), "bbox is '1234'; it is 4 finite numbers"),
         (without("annotations", 3, "bbox"), "bbox is None; it is 4 finite numbers: x, y, width"),
         (changed("annotations", 3, area="big"), "area is 'big'; it is a finite number"),
         (changed("annotations", 3, iscrowd=math.inf), "iscrowd is inf; it is a finite number"),
