@@ -62,7 +62,7 @@ def read_segmentation(segmentation: Any, size: Size) -> Rle | None:
 
 
 def _check_polygon(polygon: Any, number: int, size: Size) -> None:
-    if not isinstance(polygon, list) or not all(map(is_number, polygon)):
+    if not isinstance(polygon, list) or not are_numbers(polygon):
         raise UserError(
             f"polygon {number} is {polygon!r:.40}; it is a list of finite numbers x1, y1, x2, y2, "
             "... and a segmentation is a list of such lists."
@@ -135,9 +135,13 @@ def run_lengths(counts: str | bytes) -> list[int]:
 
 def is_number(value: Any) -> bool:
     """Whether something of a JSON file is a finite number."""
-    return type(value) in (int, float) and math.isfinite(value)
+    return are_numbers([value])
 
 
-def are_numbers(values: Any, count: int) -> bool:
-    """Whether something of a JSON file is a list of so many finite numbers."""
-    return isinstance(values, Sequence) and len(values) == count and all(map(is_number, values))
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all of a list of a JSON file are finite numbers."""
+    try:
+        return {*map(type, values)} <= {int, float} and all(map(math.isfinite, values))
+    except OverflowError:
+        # A whole number of hundreds of digits.
+        return False

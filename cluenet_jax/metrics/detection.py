@@ -101,19 +101,15 @@ class DetectionEvaluator:
     def scores(self) -> dict[str, CocoScores]:
         """By kind, "box" and, if they are evaluated, "mask"; computed once for all that is added.
 
-        They do not depend on the order in which images were added.
+        They do not depend on the order in which images were added: COCOeval sorts by their ids.
         """
         if not self._scores:
-            self._scores = {kind: self._score(kind) for kind in self._kinds}
+            images, count = sorted(self._image_ids), len(self._names)
+            self._scores = {
+                kind: score(kind, self._truths[kind], self._detections[kind], images, count)
+                for kind in self._kinds
+            }
         return self._scores
-
-    def _score(self, kind: str) -> CocoScores:
-        # COCOeval breaks ties by the order of images.
-        rows = (
-            sorted(entries[kind], key=lambda row: row["image_id"])
-            for entries in (self._truths, self._detections)
-        )
-        return score(kind, *rows, sorted(self._image_ids), len(self._names))
 
     def compute(self) -> dict[str, float]:
         """COCO's 12 numbers of each kind, `box_ap` ... `mask_ar_large`, and `count`, of images.

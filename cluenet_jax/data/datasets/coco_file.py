@@ -7,10 +7,12 @@ import collections
 import dataclasses
 import json
 import logging
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cluenet_jax.data.decode import MAX_PIXELS
 from cluenet_jax.data.instances import Instances
 from cluenet_jax.data.rle import Size, are_numbers, area_of, is_number, read_segmentation
 from cluenet_jax.errors import DatasetError, UserError
@@ -114,9 +116,10 @@ def _image(entry: dict[str, Any], where: str) -> CocoImage:
     name, size = entry.get("file_name"), (entry.get("height"), entry.get("width"))
     if not isinstance(name, str) or not name:
         raise DatasetError(f"{where}: file_name is {name!r}; it is the name of an image file.")
-    if not all(type(side) is int and side > 0 for side in size):
+    if not all(type(side) is int and side > 0 for side in size) or math.prod(size) > MAX_PIXELS:
         raise DatasetError(
-            f"{where}: height {size[0]!r} and width {size[1]!r}; they are whole numbers above 0."
+            f"{where}: height {size[0]!r} and width {size[1]!r}; they are whole numbers above 0, "
+            f"of at most {MAX_PIXELS:,} pixels."
         )
     return CocoImage(name, size)
 
@@ -140,7 +143,7 @@ def _categories(content: dict[str, Any], path: pathlib.Path) -> dict[int, str]:
 def _row(entry: dict[str, Any], label: int, size: Size, where: str) -> tuple:
     """Of `Instances.of_rows`."""
     box = entry.get("bbox")
-    if not are_numbers(box, 4):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         raise DatasetError(
             f"{where}: bbox is {box!r:.80}; it is 4 finite numbers: x, y, width, height."
         )

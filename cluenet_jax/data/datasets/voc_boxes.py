@@ -3,6 +3,7 @@
 Source: M. Everingham et al., The PASCAL Visual Object Classes Challenge, 2010.
 """
 
+import collections
 import math
 import pathlib
 import xml.etree.ElementTree as ElementTree
@@ -63,14 +64,23 @@ def _read_split(base: pathlib.Path, split: str) -> list[tuple[str, Size, list[_O
             f"data split {split!r}: there is no file {file}; splits there: "
             f"{', '.join(present) or 'none'}."
         )
+    return [_read_image(base, name, file) for name in _read_names(file)]
+
+
+def _read_names(file: pathlib.Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise DatasetError(f"{file}: cannot be read ({reason}).") from error
     # Lists of one class have a second column.
-    lines = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
-    if not lines:
+    counts = collections.Counter(line.split()[0] for line in lines if line.strip())
+    if not counts:
         raise DatasetError(f"{file} names no images; it holds a name per line.")
-    repeated = sorted({name for name in lines if lines.count(name) > 1})
+    repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise DatasetError(f"{file}: images named twice: {', '.join(repeated[:5])}.")
-    return [_read_image(base, name, file) for name in lines]
+    return [*counts]
 
 
 def _read_image(base: pathlib.Path, name: str, file: pathlib.Path):

@@ -23,15 +23,25 @@ Steps = tuple[Geometry, ...]
 _LOG = logging.getLogger(__name__)
 
 
-def resize_steps(size: Size, scale: tuple[int, int], flip: bool = False) -> Steps:
+def resize_steps(
+    size: Size, scale: tuple[int, int], flip: bool = False, canvas: Size | None = None
+) -> Steps:
     """A resize to the largest size of the same aspect within a scale, then maybe a mirror.
 
     Args:
       size: Height and width of the image.
       scale: Bounds of the longer and the shorter side, such as (1333, 800).
       flip: Whether left and right change places.
+      canvas: Height and width of what must hold the result, which is made smaller if need be.
     """
-    return (Geometry(Window.whole(fit_size(size, scale)), flip),)
+    resized = fit_size(size, scale)
+    return (Geometry(Window.whole(_within(resized, canvas or resized)), flip),)
+
+
+def _within(size: Size, canvas: Size) -> Size:
+    factor = min(1, *np.divide(canvas, size))
+    sides = zip(size, canvas, strict=True)
+    return tuple(min(limit, max(1, int(side * factor + 0.5))) for side, limit in sides)
 
 
 def draw_steps(
@@ -43,6 +53,7 @@ def draw_steps(
     crop_prob: float = 0.0,
     crop_scales: Sequence[tuple[int, int]] = (),
     crop_sides: tuple[int, int] = (384, 600),
+    canvas: Size | None = None,
 ) -> Steps:
     """Draws a resize that keeps the aspect, before it maybe a crop, and a horizontal flip.
 
@@ -56,13 +67,15 @@ def draw_steps(
       crop_scales: As `scales`, for images that are cropped.
       crop_sides: Bounds of the height and of the width of the crop, each uniform; the image's own
         where that is smaller.
+      canvas: Of the group of the image, for `resize_steps`: a part of a wide image may be high.
+        (Mask R-CNN's PyTorch recipes pad to the largest image of a batch instead.)
     """
     steps: Steps = ()
     if rng.random() < crop_prob:
         steps = (_draw_crop(size, rng, crop_scales, crop_sides),)
         size = size_after(steps)
     flip = bool(rng.random() < flip_prob)
-    return (*steps, *resize_steps(size, scales[rng.integers(len(scales))], flip))
+    return (*steps, *resize_steps(size, scales[rng.integers(len(scales))], flip, canvas))
 
 
 def _draw_crop(

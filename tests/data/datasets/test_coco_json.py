@@ -186,6 +186,8 @@ def polygon(*coordinates):
         ),
         (changed("annotations", 3, bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\]; it is 4 finite numbers"),
         (changed("annotations", 3, bbox=[1, 2, math.nan, 4]), r"bbox is \[1, 2, nan, 4\]; it is 4"),
+        (changed("annotations", 3, bbox=[1, 2, 10**400, 4]), "it is 4 finite numbers: x, y, width"),
+        (changed("annotations", 3, bbox="1234"), "bbox is '1234'; it is 4 finite numbers"),
         (without("annotations", 3, "bbox"), "bbox is None; it is 4 finite numbers: x, y, width"),
         (changed("annotations", 3, area="big"), "area is 'big'; it is a finite number"),
         (changed("annotations", 3, iscrowd=math.inf), "iscrowd is inf; it is a finite number"),
@@ -281,3 +283,40 @@ def test_images_that_change_later_are_named(root):
     (root / "val" / "5.png").unlink()
     with pytest.raises(ImageError, match=r"val/5\.png: cannot be read \(No such file"):
         dataset.eval[0]
+
+
+def places_in(value, path=()):
+    """The paths of all values of a JSON object."""
+    keys = value if isinstance(value, dict) else range(len(value)) if type(value) is list else ()
+    for key in keys:
+        yield (*path, key)
+        yield from places_in(value[key], (*path, key))
+
+
+PLACES = [*places_in(coco_content())]
+# Of each annotation's long list the first value stands for all.
+SHORT = [path for path in PLACES if path[-1] in (0, 1) or isinstance(path[-1], str)]
+
+
+@pytest.mark.parametrize(
+    "value", [None, "x", "", -1, 0, 2.5, math.inf, 10**30, True, [], {}, [[]], ["1"], {"id": 1}]
+)
+def test_any_value_anywhere_is_read_or_refused(tmp_path, value):
+    """Nothing but a clear error, or instances that can be used."""
+    root = coco_folder(tmp_path / "root")
+    file = root / "annotations" / "instances_val.json"
+    refused = 0
+    for path in SHORT:
+        content = coco_content()
+        parent = content
+        for key in path[:-1]:
+            parent = parent[key]
+        parent[path[-1]] = value
+        file.write_text(json.dumps(content))
+        try:
+            for record in load(root).eval:
+                for mask in filter(None, record["instances"].masks):
+                    assert decode_rle(mask).shape == record["size"]
+        except DatasetError as error:
+            refused += str(file) in str(error)
+    assert refused > len(SHORT) / 3

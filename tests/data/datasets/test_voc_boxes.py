@@ -125,6 +125,7 @@ def test_bad_annotations_are_refused(root, text, message):
         ("\n", r"val\.txt names no images; it holds a name per line"),
         ("d\n", r"val\.txt: .*JPEGImages/d\.jpg is missing; images belong into"),
         ("../a\n", r"val\.txt: '\.\./a\.jpg' is not inside of"),
+        (b"caf\xe9\n", r"val\.txt: cannot be read .not UTF-8"),
         (None, r"'val': there is no file .*val\.txt; splits there: train"),
     ],
 )
@@ -132,7 +133,7 @@ def test_bad_lists_are_refused(root, text, message):
     path = root / "ImageSets" / "Main" / "val.txt"
     path.unlink()
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DatasetError, match=message):
         load(root)
 

@@ -223,6 +223,27 @@ def test_draws_follow_their_bounds():
         assert flips == {bool(fraction)}
 
 
+def test_parts_fit_into_the_canvas_of_their_image():
+    """Those that do not are made smaller, their aspect kept; nothing else changes."""
+    canvas = (56, 80)
+    num_smaller = 0
+    for seed in range(200):
+        free, bound = (
+            draw_steps(SIZE, np.random.default_rng(seed), crop_prob=0.7, canvas=limit, **SMALL)
+            for limit in (None, canvas)
+        )
+        (height, width), (high, wide) = size_after(free), size_after(bound)
+        assert high <= canvas[0] and wide <= canvas[1]
+        if height <= canvas[0] and width <= canvas[1]:
+            assert free == bound
+        else:
+            num_smaller += 1
+            assert free[:-1] == bound[:-1] and bound[-1].flip == free[-1].flip
+            assert high == canvas[0] or wide == canvas[1]
+            assert abs(wide / width - high / height) <= 0.5 / min(width, height)
+    assert 20 < num_smaller < 180
+
+
 def test_the_same_generator_draws_the_same():
     draws = [
         draw_steps(SIZE, np.random.default_rng(seed), crop_prob=0.5, **SMALL) for seed in (3, 3, 4)
