@@ -265,7 +265,7 @@ def test_matches_equal_the_reference(name):
     np.testing.assert_array_equal(apply(head, variables, matches, levels, padded), assigned)
     boxes = both(case, "train/proposals#")
     proposals = Proposals(boxes, boxes[..., 0], np.ones(boxes.shape[:2], bool))
-    ours = jax.jit(match_candidates)(truths, proposals)
+    ours = jax.jit(match_candidates)(truths, proposals, head.roi_thresholds)
     np.testing.assert_array_equal(ours[:, 6:], both(case, "roi/assigned_proposals#"))
     np.testing.assert_array_equal(ours[:, :6], np.where(truths.valid, np.arange(1, 7), -2))
 

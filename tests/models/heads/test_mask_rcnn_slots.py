@@ -224,6 +224,7 @@ def test_without_masks_it_is_faster_rcnn():
     assert "mask_logits" not in boxes
     same = detect(tiny_head())
     chex.assert_trees_all_close(boxes, {k: same[k] for k in boxes}, atol=1e-5)
+    assert head.roi_thresholds == ops.Thresholds(0.5, 0.5, None)
     given = truths()._replace(bitmaps=None)
     assert losses_of(head, given, jax.random.key(0)).keys() == LOSSES - {"mask"}
 
