@@ -8,6 +8,7 @@ import pytest
 from cluenet_jax.check import check_config
 from cluenet_jax.config import config_from_dict, default_config
 from cluenet_jax.errors import UserError
+from cluenet_jax.models.settings import head_options
 from tests.helpers.settings import flat_keys
 
 NAN, INF = math.nan, math.inf
@@ -97,6 +98,7 @@ TAKES = {
     "model.upernet.width": or_none(lambda v: False),
     "model.upernet.auxiliary_width": or_none(lambda v: False),
     "model.upernet.dropout": or_none(lambda v: False),
+    **{f"model.mask_rcnn.{name}": or_none(lambda v: False) for name in head_options("mask_rcnn")},
     # The backbone is a CLUENet, which has no options of a ClusTR.
     **{
         f"model.clustr.{name}": or_none(lambda v: False)

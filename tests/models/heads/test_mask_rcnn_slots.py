@@ -14,6 +14,7 @@ from cluenet_jax.models.heads.mask_rcnn import LossSamples, Truths
 from cluenet_jax.models.heads.roi_mask import Doubling, mask_loss
 from cluenet_jax.train.sharding import AXIS, make_mesh
 from cluenet_jax.weights import from_torch, to_torch
+from cluenet_jax.weights.torch import name_table
 from tests.helpers import dense
 from tests.helpers.golden import relative_error
 from tests.helpers.models import random_variables
@@ -272,6 +273,25 @@ def test_initial_weights_are_those_of_the_reference():
         kernel = params[part][layer]["kernel"]
         np.testing.assert_allclose(np.std(kernel), deviation, rtol=0.1, err_msg=layer)
         np.testing.assert_array_equal(params[part][layer]["bias"], 0)
+
+
+def test_a_whole_model_takes_the_stride_and_the_names_of_its_backbone():
+    model = cluenet_jax.create_model("clustr_nano", 3, head="mask_rcnn")
+    strides = model.backbone.strides
+    assert model.head.stride == strides[0] != 4
+    names = {entry.torch for entry, _ in name_table(model)}
+    parts = ("backbone.patch_embed1", "neck.lateral_convs.3", "rpn_head.rpn_cls", "roi_head.mask_")
+    assert all(any(name.startswith(part) for name in names) for part in parts)
+    images = jax.ShapeDtypeStruct((2, 64, 96, 3), jnp.float32)
+    sizes = jax.ShapeDtypeStruct((2, 2), jnp.int32)
+
+    def detect(key, images, sizes):
+        variables = model.init(key, images)
+        return model.apply(variables, images, image_sizes=sizes)
+
+    shapes = jax.eval_shape(detect, jax.random.key(0), images, sizes)
+    assert shapes["boxes"].shape == (2, 100, 4)
+    assert shapes["mask_logits"].shape == (2, 100, 28, 28)
 
 
 @pytest.mark.parametrize(
