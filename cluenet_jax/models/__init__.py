@@ -133,9 +133,8 @@ def create_model(
     pyramid = family.pyramid if HEADS[head].pyramid else {}
     backbone = _backbone(family, name, {**pyramid, **options})
     classifier = family.classifier if head == "linear" else {}
-    own = {"dtype": backbone.dtype, **classifier, **(head_options or {})}
-    if "stride" in HEADS[head].module.__dataclass_fields__:
-        own["stride"] = backbone.strides[0]
+    stride = {"stride": backbone.strides[0]} if HEADS[head].strided else {}
+    own = {"dtype": backbone.dtype, **classifier, **stride, **(head_options or {})}
     return Model(backbone, create_head(head, backbone.channels, num_classes, **own))
 
 

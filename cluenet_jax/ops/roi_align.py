@@ -74,9 +74,8 @@ def box_levels(boxes: jax.Array, num_levels: int, finest_side: float = 56.0) -> 
     sides = boxes[..., 2:] - boxes[..., :2]
     ratio = jnp.sqrt(sides[..., 0] * sides[..., 1]) / finest_side + 1e-6
     # The floor of a logarithm, clamped, without its rounding.
-    return sum((ratio >= 2**i).astype(jnp.int32) for i in range(1, num_levels)) + jnp.zeros(
-        ratio.shape, jnp.int32
-    )
+    limits = 2.0 ** jnp.arange(1, num_levels, dtype=jnp.float32)
+    return (ratio[..., None] >= limits).sum(-1, dtype=jnp.int32)
 
 
 def mask_targets(bitmaps: jax.Array, boxes: jax.Array, index: jax.Array, bins: int) -> jax.Array:

@@ -22,7 +22,6 @@ from cluenet_jax.data.transforms import (
     pad_image,
     pick_canvas,
     resize_steps,
-    size_after,
     truth_slots,
 )
 from cluenet_jax.metrics.detection import DetectionEvaluator
@@ -124,9 +123,7 @@ class Detection(ConfiguredTask):
     @functools.cached_property
     def _train_canvases(self) -> list[tuple[int, int]]:
         augment = self.config.augment
-        # A crop may be high where its image is wide.
-        shorter = augment.long_side if augment.crop_prob else max(augment.short_sides)
-        return list_canvases((augment.long_side, shorter))
+        return list_canvases((augment.long_side, max(augment.short_sides)))
 
     @functools.cached_property
     def _eval_canvases(self) -> list[tuple[int, int]]:
@@ -144,6 +141,8 @@ class Detection(ConfiguredTask):
         augment, own = self.config.augment, self.config.detection
         image, instances = decode_instances(record)
         longer, size = augment.long_side, image.shape[:2]
+        landscape, portrait = self._train_canvases[0], self._train_canvases[-1]
+        canvas = landscape if is_wide(size) else portrait
         steps = draw_steps(
             size,
             rng,
@@ -152,8 +151,8 @@ class Detection(ConfiguredTask):
             crop_prob=augment.crop_prob,
             crop_scales=[(longer, side) for side in augment.crop_short_sides],
             crop_sides=tuple(augment.crop_sides),
+            canvas=canvas,
         )
-        canvas = pick_canvas(size_after(steps), self._train_canvases)
         slots = truth_slots(
             instances,
             size,

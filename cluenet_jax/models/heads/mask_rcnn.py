@@ -186,6 +186,12 @@ class MaskRCNN(nn.Module):
         proposals = self.propose(pyramid, outputs, sizes, train=True)
         return losses | self._roi_losses(pyramid, truths, proposals, keys[1], given.rois)
 
+    @property
+    def roi_thresholds(self) -> ops.Thresholds:
+        """Of the matching of proposals; as published, low quality is for Mask R-CNN only."""
+        low_quality = roi_box.THRESHOLDS.low_quality if self.masks else None
+        return roi_box.THRESHOLDS._replace(low_quality=low_quality)
+
     def pyramid(self, levels: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         """The levels of the neck, one more than are given."""
         check_levels(levels, self.in_channels)
@@ -251,7 +257,7 @@ class MaskRCNN(nn.Module):
 
     def _roi_losses(self, pyramid, truths, proposals, key, samples) -> dict[str, jax.Array]:
         candidates = jnp.concatenate([truths.boxes, proposals.boxes], axis=1)
-        matched = match_candidates(truths, proposals)
+        matched = match_candidates(truths, proposals, self.roi_thresholds)
         # Only the first slots of samples can be positive.
         num_positive = int(roi_box.POSITIVE_FRACTION * self.roi_samples)
         if samples is None:
@@ -294,7 +300,9 @@ class MaskRCNN(nn.Module):
             raise ValueError("A mask head needs the truths' bitmaps; or say masks=False.")
 
 
-def match_candidates(truths: Truths, proposals: rpn.Proposals) -> jax.Array:
+def match_candidates(
+    truths: Truths, proposals: rpn.Proposals, thresholds: ops.Thresholds
+) -> jax.Array:
     """What the slots of the truths and of the proposals after them are matched with.
 
     A truth is its own; it takes no part in the proposals' matching.
@@ -305,7 +313,7 @@ def match_candidates(truths: Truths, proposals: rpn.Proposals) -> jax.Array:
     numbers = jnp.arange(1, truths.valid.shape[1] + 1, dtype=jnp.int32)
     own = jnp.where(truths.valid, numbers, ops.INVALID)
     matched = ops.match_boxes(
-        proposals.boxes, truths.boxes, proposals.valid, truths.valid, roi_box.THRESHOLDS
+        proposals.boxes, truths.boxes, proposals.valid, truths.valid, thresholds
     )
     return jnp.concatenate([own, matched], axis=1)
 

@@ -11,7 +11,7 @@ from cluenet_jax import ops
 from cluenet_jax.models import torch_names as names
 from cluenet_jax.models.heads.rpn import EPSILON, Proposals, l1_distances
 
-# Low quality is on as in mmdetection's Mask R-CNN; it relabels boxes that are positive anyway.
+# Low quality relabels boxes here that are positive anyway.
 THRESHOLDS = ops.Thresholds(positive=0.5, negative=0.5, low_quality=0.5)
 # Of the samples, at most.
 POSITIVE_FRACTION = 0.25
