@@ -227,8 +227,7 @@ class Detection(ConfiguredTask):
         truths = Truths(batch["boxes"], batch["labels"], batch["present"], batch.get("bitmaps"))
         losses = apply(batch["image"], method="losses", truths=truths, image_sizes=batch["size"])
         losses = {"loss": sum(losses.values()), **losses}
-        one = jnp.ones(())
-        return losses["loss"], {name: (value, one) for name, value in losses.items()}
+        return losses["loss"], {name: (value, jnp.ones(())) for name, value in losses.items()}
 
     def predict(self, apply: Apply, batch: Batch) -> Predictions:
         """What the head detects; of images without a truth with `size` and `original`."""
