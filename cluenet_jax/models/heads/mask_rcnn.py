@@ -22,6 +22,8 @@ _PADDING = 32
 # Boxes below twice this side take their features from the first level; in its strides.
 _FINEST_SIDE = 14.0
 
+Levels = tuple[jax.Array, ...]
+
 
 class Truths(NamedTuple):
     """The objects of images, in M slots, at least one.
@@ -97,8 +99,11 @@ class MaskRCNN(nn.Module):
         names = ("neck_width", "rpn_width", "box_width", "mask_width", "stride", "max_detections")
         counts = ("candidates", "proposals")
         names += tuple(f"{mode}_{count}" for mode in ("train", "eval") for count in counts)
-        names += ("rpn_samples", "roi_samples")
         check_options(0.0, **{name: getattr(self, name) for name in names})
+        # Fewer have no positive ones.
+        for name, least in (("rpn_samples", 2), ("roi_samples", 4)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
         if not 0 <= self.score_threshold < 1:
             raise ValueError(
                 f"score_threshold={self.score_threshold} must be at least 0 and below 1."
@@ -113,7 +118,7 @@ class MaskRCNN(nn.Module):
 
     def __call__(
         self,
-        levels: tuple[jax.Array, ...],
+        levels: Levels,
         train: bool = False,
         image_sizes: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
@@ -147,7 +152,7 @@ class MaskRCNN(nn.Module):
 
     def losses(
         self,
-        levels: tuple[jax.Array, ...],
+        levels: Levels,
         truths: Truths,
         image_sizes: jax.Array | None = None,
         padded_sizes: jax.Array | None = None,
@@ -164,7 +169,7 @@ class MaskRCNN(nn.Module):
           padded_sizes: `[B, 2]`, those up to which anchors are sampled; the image's, rounded up to
             multiples of 32, if None.
           key: Of the draw of samples.
-          samples: In place of a draw.
+          samples: In place of a draw; at most a quarter of `roi_samples` are positive.
 
         Returns:
           float32 scalars, means over the batch: `rpn_objectness`, `rpn_box`, `class`, `box`, and
@@ -192,12 +197,12 @@ class MaskRCNN(nn.Module):
         low_quality = roi_box.THRESHOLDS.low_quality if self.masks else None
         return roi_box.THRESHOLDS._replace(low_quality=low_quality)
 
-    def pyramid(self, levels: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def pyramid(self, levels: Levels) -> Levels:
         """The levels of the neck, one more than are given."""
         check_levels(levels, self.in_channels)
         return self.neck(levels)
 
-    def anchors(self, pyramid: tuple[jax.Array, ...]) -> list[jax.Array]:
+    def anchors(self, pyramid: Levels) -> list[jax.Array]:
         """`[N_s, 4]` of each level of the neck."""
         sizes = [level.shape[1:3] for level in pyramid]
         return [
@@ -205,9 +210,7 @@ class MaskRCNN(nn.Module):
             for size, stride in zip(sizes, self._strides(len(sizes)), strict=True)
         ]
 
-    def match_anchors(
-        self, pyramid: tuple[jax.Array, ...], truths: Truths, padded_sizes: jax.Array
-    ) -> jax.Array:
+    def match_anchors(self, pyramid: Levels, truths: Truths, padded_sizes: jax.Array) -> jax.Array:
         """`[B, N]` int32, as `ops.match_boxes`; anchors beyond `padded_sizes` are not valid."""
         padded_sizes = jnp.asarray(padded_sizes, jnp.float32)
         valid = [
@@ -224,7 +227,7 @@ class MaskRCNN(nn.Module):
 
     def propose(
         self,
-        pyramid: tuple[jax.Array, ...],
+        pyramid: Levels,
         outputs: list[rpn.LevelOutput],
         sizes: jax.Array,
         train: bool,
@@ -235,18 +238,22 @@ class MaskRCNN(nn.Module):
             counts = (self.eval_candidates, self.eval_proposals)
         return rpn.propose(outputs, self.anchors(pyramid), sizes, *counts)
 
-    def describe_boxes(self, pyramid: tuple[jax.Array, ...], boxes: jax.Array) -> roi_box.BoxOutput:
+    def describe_boxes(self, pyramid: Levels, boxes: jax.Array) -> roi_box.BoxOutput:
         """The box head on boxes `[B, R, 4]` in pixels."""
         return self.box_head(self._features(pyramid, boxes, roi_box.BINS))
 
-    def draw_masks(
-        self, pyramid: tuple[jax.Array, ...], boxes: jax.Array, labels: jax.Array
-    ) -> jax.Array:
+    def draw_masks(self, pyramid: Levels, boxes: jax.Array, labels: jax.Array) -> jax.Array:
         """The mask head on boxes `[B, R, 4]` in pixels with `labels` `[B, R]`."""
         return self.mask_head(self._features(pyramid, boxes, roi_mask.BINS), labels)
 
     def _rpn_losses(
-        self, pyramid, outputs, truths, padded_sizes, key, samples
+        self,
+        pyramid: Levels,
+        outputs: list[rpn.LevelOutput],
+        truths: Truths,
+        padded_sizes: jax.Array,
+        key: jax.Array | None,
+        samples: ops.Samples | None,
     ) -> dict[str, jax.Array]:
         anchors = jnp.concatenate(self.anchors(pyramid))
         matched = self.match_anchors(pyramid, truths, padded_sizes)
@@ -255,29 +262,47 @@ class MaskRCNN(nn.Module):
             samples = ops.sample_boxes(key, matched, self.rpn_samples, num_positive)
         return rpn.rpn_losses(outputs, anchors, truths.boxes, matched, samples)
 
-    def _roi_losses(self, pyramid, truths, proposals, key, samples) -> dict[str, jax.Array]:
+    def _roi_losses(
+        self,
+        pyramid: Levels,
+        truths: Truths,
+        proposals: rpn.Proposals,
+        key: jax.Array | None,
+        samples: ops.Samples | None,
+    ) -> dict[str, jax.Array]:
         candidates = jnp.concatenate([truths.boxes, proposals.boxes], axis=1)
         matched = match_candidates(truths, proposals, self.roi_thresholds)
-        # Only the first slots of samples can be positive.
-        num_positive = int(roi_box.POSITIVE_FRACTION * self.roi_samples)
         if samples is None:
-            samples = ops.sample_boxes(key, matched, self.roi_samples, num_positive)
-        rois = ops.take(candidates, samples.index)
-        matched = ops.take(matched, samples.index)
-        labels = ops.matched_truths(truths.labels, matched)
-        own_truths = ops.matched_truths(truths.boxes, matched)
+            samples = ops.sample_boxes(key, matched, self.roi_samples, self._max_positive())
+        rois, matched = ops.take(candidates, samples.index), ops.take(matched, samples.index)
         output = self.describe_boxes(pyramid, rois)
-        losses = roi_box.box_losses(output, rois, own_truths, labels, samples)
+        labels = ops.matched_truths(truths.labels, matched)
+        own_boxes = ops.matched_truths(truths.boxes, matched)
+        losses = roi_box.box_losses(output, rois, own_boxes, labels, samples)
         if self.masks:
-            rois, labels, matched = (a[:, :num_positive] for a in (rois, labels, matched))
-            index = jnp.maximum(matched - 1, 0)
-            logits = self.draw_masks(pyramid, rois, labels)
-            targets = ops.mask_targets(truths.bitmaps, rois, index, 2 * roi_mask.BINS)
-            positive = samples.positive[:, :num_positive]
-            losses["mask"] = roi_mask.mask_loss(logits, targets, positive)
+            losses["mask"] = self._mask_loss(pyramid, truths, rois, matched, samples.positive)
         return losses
 
-    def _features(self, pyramid: tuple[jax.Array, ...], boxes: jax.Array, bins: int) -> jax.Array:
+    def _mask_loss(
+        self,
+        pyramid: Levels,
+        truths: Truths,
+        rois: jax.Array,
+        matched: jax.Array,
+        positive: jax.Array,
+    ) -> jax.Array:
+        # The positive ones come first.
+        slots = slice(self._max_positive())
+        rois, matched, positive = rois[:, slots], matched[:, slots], positive[:, slots]
+        logits = self.draw_masks(pyramid, rois, ops.matched_truths(truths.labels, matched))
+        index = jnp.maximum(matched - 1, 0)
+        targets = ops.mask_targets(truths.bitmaps, rois, index, 2 * roi_mask.BINS)
+        return roi_mask.mask_loss(logits, targets, positive)
+
+    def _max_positive(self) -> int:
+        return int(roi_box.POSITIVE_FRACTION * self.roi_samples)
+
+    def _features(self, pyramid: Levels, boxes: jax.Array, bins: int) -> jax.Array:
         # The last level is for proposals only.
         levels = pyramid[:-1]
         strides = self._strides(len(levels))
@@ -286,14 +311,16 @@ class MaskRCNN(nn.Module):
     def _strides(self, count: int) -> tuple[int, ...]:
         return tuple(self.stride * 2**i for i in range(count))
 
-    def _sizes(self, levels: tuple[jax.Array, ...], image_sizes: jax.Array | None) -> jax.Array:
+    def _sizes(self, levels: Levels, image_sizes: jax.Array | None) -> jax.Array:
         if image_sizes is not None:
             return jnp.asarray(image_sizes, jnp.float32)
         batch, rows, columns, _ = levels[0].shape
         canvas = jnp.asarray([rows * self.stride, columns * self.stride], jnp.float32)
         return jnp.broadcast_to(canvas, (batch, 2))
 
-    def _check_losses(self, truths, key, samples) -> None:
+    def _check_losses(
+        self, truths: Truths, key: jax.Array | None, samples: LossSamples | None
+    ) -> None:
         if (key is None) == (samples is None):
             raise ValueError("losses need either a key or samples.")
         if self.masks and truths.bitmaps is None:

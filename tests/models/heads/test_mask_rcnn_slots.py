@@ -299,6 +299,8 @@ def test_a_whole_model_takes_the_stride_and_the_names_of_its_backbone():
     [
         (dict(box_width=0), "box_width=0 must be at least 1"),
         (dict(max_detections=0), "max_detections=0 must be at least 1"),
+        (dict(rpn_samples=1), "rpn_samples=1 must be at least 2"),
+        (dict(roi_samples=3), "roi_samples=3 must be at least 4"),
         (dict(stride=0), "stride=0 must be at least 1"),
         (dict(score_threshold=1.0), "score_threshold=1.0 must be at least 0 and below 1"),
         (dict(mask=False), "head mask_rcnn: .*'mask'"),
