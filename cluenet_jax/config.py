@@ -121,9 +121,12 @@ def _optim() -> dict[str, Any]:
         no_weight_decay="none",
         # Epochs of the decay, warm-up among them.
         epochs=100.0,
-        # "cosine", or "poly": a power of the fraction of the epochs that is left.
+        # "cosine"; "poly": a power of the fraction of the epochs that is left; "steps": times
+        # decay_factor after each of decay_epochs.
         decay="cosine",
         poly_power=1.0,
+        decay_epochs=(),
+        decay_factor=0.1,
         warmup_epochs=5.0,
         warmup_lr=1e-6,
         min_lr=1e-5,

@@ -66,6 +66,19 @@ def or_none(takes):
 
 FILTERS = names("nearest", "bilinear", "bicubic", "lanczos")
 FOUR = tuple_of(4, whole(1))
+# Options of the head of that name.
+MASK_RCNN = {
+    "masks": switch,
+    "score_threshold": between(0, 1, open_high=True),
+    **{
+        name: whole(1)
+        for name in (
+            "neck_width", "rpn_width", "box_width", "mask_width", "rpn_samples", "roi_samples",
+            "train_candidates", "train_proposals", "eval_candidates", "eval_proposals",
+            "max_detections",
+        )
+    },
+}  # fmt: skip
 # What every setting takes; values that pass here may still be refused in company.
 TAKES = {
     "seed": whole(0, 2**32 - 1),
@@ -97,6 +110,7 @@ TAKES = {
     "model.upernet.width": or_none(lambda v: False),
     "model.upernet.auxiliary_width": or_none(lambda v: False),
     "model.upernet.dropout": or_none(lambda v: False),
+    **{f"model.mask_rcnn.{name}": or_none(lambda v: False) for name in MASK_RCNN},
     # The backbone is a CLUENet, which has no options of a ClusTR.
     **{
         f"model.clustr.{name}": or_none(lambda v: False)
@@ -141,7 +155,9 @@ TAKES = {
     "optim.warmup_lr": between(0),
     "optim.min_lr": between(0),
     "optim.cooldown_epochs": between(0),
-    "optim.decay": names("cosine", "poly"),
+    "optim.decay": names("cosine", "poly", "steps"),
+    "optim.decay_epochs": several(between(0, open_low=True), least=0),
+    "optim.decay_factor": between(0, 1, open_low=True),
     "optim.poly_power": between(0, open_low=True),
     "optim.lr_update": names("epoch", "step"),
     "optim.clip_norm": between(0),
@@ -180,15 +196,35 @@ SEGMENTATION = {
     "segmentation.slide_crop": lambda v: v == 0 and whole(0)(v),
     "segmentation.slide_stride": lambda v: v == 0 and whole(0)(v),
 }
+DETECTION = {
+    "model.head": names("mask_rcnn"),
+    **{f"model.mask_rcnn.{name}": or_none(takes) for name, takes in MASK_RCNN.items()},
+    "data.cache": lambda v: v is False,
+    "augment.long_side": whole(800),
+    "augment.short_sides": lambda v: several(whole(1))(v) and max(v) <= 1333,
+    "augment.flip_prob": between(0, 1),
+    "augment.crop_prob": between(0, 1),
+    "augment.crop_short_sides": several(whole(1)),
+    "augment.crop_sides": tuple_of(2, whole(1)),
+    "detection.num_slots": whole(1),
+    "detection.eval_scale": tuple_of(2, whole(1)),
+    "detection.canvas_steps": whole(1),
+}
 TABLES = {
     "classification": TAKES,
     "segmentation": {
         **{k: v for k, v in TAKES.items() if k.split(".")[0] not in ("augment", "classification")},
         **SEGMENTATION,
     },
+    "detection": {
+        **{k: v for k, v in TAKES.items() if k.split(".")[0] not in ("augment", "classification")},
+        **DETECTION,
+    },
 }
 # Settings that several tasks have are tried on one.
-TRIED = [("classification", key) for key in TAKES] + [("segmentation", key) for key in SEGMENTATION]
+TRIED = [("classification", key) for key in TAKES]
+TRIED += [("segmentation", key) for key in SEGMENTATION]
+TRIED += [("detection", key) for key in DETECTION]
 
 
 @pytest.mark.parametrize("task", TABLES)

@@ -14,6 +14,7 @@ from cluenet_jax.data.datasets import (
 from cluenet_jax.data.decode import decode_image, image_size
 from cluenet_jax.data.decode_mask import IGNORED, MaskFormat, decode_mask, decode_pair
 from cluenet_jax.data.image_files import list_images, read_image_file
+from cluenet_jax.data.instances import Instances, decode_instances, encode_truth
 from cluenet_jax.data.loader import TrainBatches, eval_batches, train_batches
 from cluenet_jax.data.preprocess import Preprocessing
 from cluenet_jax.data.records import Batch, Example, Record, Source, batched_by_shape, shapes_of
@@ -28,6 +29,7 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "Example",
+    "Instances",
     "MaskFormat",
     "Preprocessing",
     "Record",
@@ -37,9 +39,11 @@ __all__ = [
     "batched_by_shape",
     "check_task",
     "decode_image",
+    "decode_instances",
     "decode_mask",
     "decode_pair",
     "describe_dataset",
+    "encode_truth",
     "eval_batches",
     "image_size",
     "list_datasets",

@@ -15,12 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from cluenet_jax.data.order import (
+    NUM_EXAMPLES,
+    GroupedOrder,
+    eval_order,
+    indices_by_group,
+    train_order,
+)
 from cluenet_jax.data.records import Batch, Example, Record, Source
 from cluenet_jax.errors import UserError
 
-# Examples after which a stream ends: never, in practice. Grain's endless `repeat()`
-# overflows when a process takes one row of each batch.
-_EXAMPLES = 2**50
 # Threads that read in this process; above this, worker processes do better.
 _MAX_THREADS = 16
 # Other images tried in place of a corrupt one.
@@ -39,6 +43,7 @@ def train_batches(
     start_step: int = 0,
     num_workers: int = 0,
     num_repeats: int = 1,
+    groups: Sequence[Hashable] | None = None,
     max_corrupt_fraction: float = 0.0,
     cache: bool = False,
     process_index: int = 0,
@@ -47,7 +52,7 @@ def train_batches(
     """Endless shuffled, augmented batches of this process.
 
     Each epoch has an order of its own and holds every example once
-    (`num_repeats` times in a row); a batch may straddle two epochs.
+    (`num_repeats` times in a row); a batch may straddle two epochs, but not two groups.
 
     Args:
       source: Records, of which `image` and `name` are used in messages only.
@@ -58,6 +63,8 @@ def train_batches(
       start_step: Number of batches to leave out, to resume an interrupted run.
       num_workers: 0: threads of this process; n: n worker processes; -1: one per core.
       num_repeats: Times that an example is repeated in a row (repeated augmentation).
+      groups: Of each record; batches are of one group, such as that of a shape. A group's last
+        batch of an epoch is filled up with others of the group. None where all are of one.
       max_corrupt_fraction: Fraction of the images that may be corrupt. Each is logged and
         counted, and another image takes its place, the same one whenever it is read.
       cache: Whether examples stay in this process's memory once they are read, for small sets.
@@ -86,11 +93,16 @@ def train_batches(
     if cache:
         read = _computed_once(read, {})
     may_skip = int(max_corrupt_fraction * len(source)) > 0
-    example_at = _ReadOrReplace(read, _order(len(source), seed), len(source), num_repeats, may_skip)
+    if groups is None:
+        members, order = (range(len(source)),), train_order(len(source), seed)
+    else:
+        members = tuple(indices_by_group(groups))
+        order = GroupedOrder(members, batch_size, seed)
+    example_at = _ReadOrReplace(read, order, members, num_repeats, may_skip)
     # Augmented before the rows are distributed, so that draws depend on the global
     # position alone; lazily, so that each process works on its own rows only.
     stream = (
-        grain.MapDataset.range(_EXAMPLES)
+        grain.MapDataset.range(NUM_EXAMPLES)
         .seed(seed)
         .random_map(example_at)
         .batch(rows)
@@ -208,7 +220,7 @@ def eval_batches(
     def padding(index: int) -> Example:
         return {key: np.zeros_like(array) for key, array in read(index).items()}
 
-    order = _eval_order(shapes or [None] * len(source), batch_size)
+    order = eval_order(shapes or [None] * len(source), batch_size)
 
     def example_at(position: int) -> Example:
         index, valid = order[position]
@@ -221,18 +233,6 @@ def eval_batches(
         .slice(slice(process_index, None, process_count))
     )
     return _start_reading(stream, num_workers=0)
-
-
-def _eval_order(shapes: Sequence[Hashable], batch_size: int) -> list[tuple[int, bool]]:
-    """Indices in whole batches of one shape, and whether they count or only fill a batch up."""
-    groups: dict[Hashable, list[int]] = {}
-    for index, shape in enumerate(shapes):
-        groups.setdefault(shape, []).append(index)
-    order = []
-    for group in groups.values():
-        order += [(index, True) for index in group]
-        order += [(group[0], False)] * (-len(group) % batch_size)
-    return order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,13 +253,13 @@ class _Read:
 class _ReadOrReplace:
     """Reads the example at a position of `order`, or another one in place of a corrupt one.
 
-    Which one that is depends on the index alone. `_CORRUPT` holds the indices of the examples that
-    could not be read, -1 where there are none.
+    Which one of its group that is depends on the index alone. `_CORRUPT` holds the indices of the
+    examples that could not be read, -1 where there are none.
     """
 
     read: Callable[[int, np.random.Generator], Example | UserError]
     order: Sequence[int]
-    count: int
+    groups: tuple[Sequence[int], ...]
     num_repeats: int
     may_skip: bool
 
@@ -273,10 +273,14 @@ class _ReadOrReplace:
             if not self.may_skip:
                 raise example
             corrupt[attempt] = index
-            index = int(np.random.default_rng((index, attempt)).integers(self.count))
+            members = self._group_of(index)
+            index = int(members[np.random.default_rng((index, attempt)).integers(len(members))])
         raise UserError(
             f"{_ATTEMPTS} images in a row are corrupt; the last one: {example}"
         ) from example
+
+    def _group_of(self, index: int) -> Sequence[int]:
+        return next(members for members in self.groups if index in members)
 
 
 def _computed_once(compute: Callable[..., Any], results: dict[int, Any]) -> Callable[..., Any]:
@@ -291,13 +295,6 @@ def _computed_once(compute: Callable[..., Any], results: dict[int, Any]) -> Call
         return results[index]
 
     return look_up
-
-
-def _order(count: int, seed: int) -> Sequence[int]:
-    """The examples' indices, each epoch in an order of its own."""
-    import grain
-
-    return grain.MapDataset.range(count).seed(seed).shuffle().repeat(-(-_EXAMPLES // count))
 
 
 def _start_reading(stream: Any, num_workers: int) -> Iterator[Batch]:

@@ -1,8 +1,9 @@
 """Keys, shapes and types of records, examples and batches.
 
 Record: what a source gives, still encoded. `image` (bytes of a file of any format that
-`decode_image` reads), `name` (str, for messages), and the truth, such as `label` (int), or `mask`
-(bytes of a PNG file) with `mask_format` (a `MaskFormat`, which `decode_mask` needs).
+`decode_image` reads), `name` (str, for messages), and the truth: `label` (int); or `mask` (bytes
+of a PNG file) with `mask_format` (a `MaskFormat`, which `decode_mask` needs); or `instances` (an
+`Instances`) with `size` (height and width of the image) and `image_id` (int, unique in its split).
 
 Example: what a task makes of a record. Arrays of shapes and types that are the same for all
 records of a split, such as `image` uint8 `[S, S, 3]` and `label` int32 `[]`.

@@ -75,16 +75,17 @@ def create_head(name: str, in_channels: Iterable[int], num_classes: int, **optio
     """Builds a head.
 
     Args:
-      name: "linear", "semantic_fpn" or "upernet".
+      name: "linear", "semantic_fpn", "upernet" or "mask_rcnn".
       in_channels: Width of each level it is given, a backbone's `channels`.
-      num_classes: Number of outputs.
+      num_classes: Number of outputs, without background.
       **options: The other fields of the head's module (`cluenet_jax.models.heads`). `dtype` may
         be "float32" or "bfloat16".
 
     Returns:
       A Flax Linen module; `head.apply(variables, levels, train=False)` takes a tuple of
       `[B, H_s, W_s, in_channels[s]]`, finest first, and returns float32 logits:
-      `[B, num_classes]` of the head `linear`, `[B, H_1, W_1, num_classes]` of the others.
+      `[B, num_classes]` of the head `linear`, `[B, H_1, W_1, num_classes]` of those of
+      segmentation; `mask_rcnn` also takes `image_sizes` and returns a dict of detections.
 
     Raises:
       ValueError: An unknown name or option, or an option that does not fit.
@@ -132,7 +133,8 @@ def create_model(
     pyramid = family.pyramid if HEADS[head].pyramid else {}
     backbone = _backbone(family, name, {**pyramid, **options})
     classifier = family.classifier if head == "linear" else {}
-    own = {"dtype": backbone.dtype, **classifier, **(head_options or {})}
+    stride = {"stride": backbone.strides[0]} if HEADS[head].strided else {}
+    own = {"dtype": backbone.dtype, **classifier, **stride, **(head_options or {})}
     return Model(backbone, create_head(head, backbone.channels, num_classes, **own))
 
 

@@ -32,6 +32,18 @@ class Model(nn.Module):
         """
         return self.head(self.backbone(images, train=train).levels, train=train, **options)
 
+    def losses(self, images: jax.Array, train: bool = True, **options: Any) -> dict[str, jax.Array]:
+        """The losses of a head that computes its own, such as `mask_rcnn`.
+
+        Args:
+          images: `[B, H, W, 3]`, normalized RGB.
+          train: As above.
+          **options: What the head's `losses` takes besides levels and key; the key is of the
+            random stream `dropout`.
+        """
+        levels = self.backbone(images, train=train).levels
+        return self.head.losses(levels, key=self.make_rng("dropout"), **options)
+
     def features(self, images: jax.Array, train: bool = False) -> Features:
         """Levels and maps of `[B, H, W, 3]`; use `model.apply(..., method="features")`."""
         return self.backbone(images, train=train)

@@ -28,6 +28,8 @@ LINEAR = Kind(np.transpose, np.transpose)
 CONV1X1 = Kind(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
 # [out, in, height, width] <-> [height, width, in, out]
 CONV = Kind(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
+# [in, out, height, width] <-> [height, width, in, out]
+TRANSPOSED_CONV = Kind(lambda a: a.transpose(2, 3, 0, 1), lambda a: a.transpose(2, 3, 0, 1))
 # [channels, 1, height, width] <-> [height, width, channels]
 DEPTHWISE = Kind(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
 # int64 <-> int32
@@ -40,6 +42,23 @@ PER_HEAD = Kind(lambda a: a.transpose(0, 2, 1), lambda a: a.transpose(0, 2, 1))
 PER_HEAD_ROW = Kind(lambda a: a[:, 0], lambda a: a[:, None])
 # [heads, 1] <-> [heads]
 PER_HEAD_SCALAR = Kind(lambda a: a[:, 0], lambda a: a[:, None])
+
+
+def flattened(size: int) -> Kind:
+    """A linear map of a flattened map of `size` x `size` pixels.
+
+    PyTorch flattens (channel, y, x), Flax (y, x, channel):
+    `[out, in * size * size]` <-> `[size * size * in, out]`.
+    """
+
+    def to_flax(a: np.ndarray) -> np.ndarray:
+        return a.reshape(len(a), -1, size, size).transpose(2, 3, 1, 0).reshape(-1, len(a))
+
+    def to_torch(a: np.ndarray) -> np.ndarray:
+        out = a.shape[1]
+        return a.reshape(size, size, -1, out).transpose(3, 2, 0, 1).reshape(out, -1)
+
+    return Kind(to_flax, to_torch)
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,4 @@
-"""Pure functions on arrays: clustering, pooling, resizing, GELU, and what dense tasks count.
+"""Pure functions on arrays: clustering, pooling, resizing, GELU, boxes, and what dense tasks count.
 
 The modules here hold the plain form of each operation, close to the papers' equations;
 `ops/cpu/` and `ops/tpu/` hold forms tuned for CPUs and TPUs, and `ops/platform.py` selects.
@@ -14,13 +14,37 @@ Letters in shapes, the same everywhere:
        order                          S  cluster scales
     M  centers, or clusters
 
+Of detection, N counts boxes, anchors or candidates, M truths, R boxes with features of their own,
+K classes.
+
 Indices are int32. A leading `...` means any leading axes, the same in all arguments.
 """
 
 from cluenet_jax.ops.aggregate import aggregation_weights
 from cluenet_jax.ops.assign import fit_scores, soft_dispatch
+from cluenet_jax.ops.boxes import (
+    anchor_grid,
+    anchor_validity,
+    base_anchors,
+    box_iou,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    has_area,
+)
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
 from cluenet_jax.ops.dense_predictions import View, dense_predictions
+from cluenet_jax.ops.matching import (
+    IGNORED,
+    INVALID,
+    NEGATIVE,
+    Samples,
+    Thresholds,
+    match_boxes,
+    matched_truths,
+    sample_boxes,
+)
+from cluenet_jax.ops.nms import multiclass_nms, nms
 from cluenet_jax.ops.pixel_loss import DENOMINATORS, segmentation_loss
 from cluenet_jax.ops.platform import (
     adaptive_avg_pool,
@@ -37,33 +61,59 @@ from cluenet_jax.ops.platform import (
     nearest_center,
     segment_sum,
 )
+from cluenet_jax.ops.ranking import pad_to, ranking, take
 from cluenet_jax.ops.resize import resize_bilinear, resize_nearest
+from cluenet_jax.ops.roi_align import box_levels, mask_targets, roi_align
 from cluenet_jax.ops.windows import in_windows
 
 __all__ = [
     "DENOMINATORS",
+    "IGNORED",
+    "INVALID",
+    "NEGATIVE",
+    "Samples",
+    "Thresholds",
     "View",
     "adaptive_avg_pool",
     "aggregate",
     "aggregation_weights",
+    "anchor_grid",
+    "anchor_validity",
+    "base_anchors",
     "best_fit",
+    "box_iou",
+    "box_levels",
+    "clip_boxes",
     "cluster_mean",
     "confusion_matrix",
     "cosine_similarity",
+    "decode_boxes",
     "dense_predictions",
     "density_peak_clustering",
     "depthwise_conv3x3",
     "dispatch",
+    "encode_boxes",
     "fit_scores",
     "gelu",
     "hard_assign",
+    "has_area",
     "in_windows",
     "l2_normalize",
+    "mask_targets",
+    "match_boxes",
+    "matched_truths",
     "merge_tokens",
+    "multiclass_nms",
     "nearest_center",
+    "nms",
+    "pad_to",
+    "ranking",
     "resize_bilinear",
     "resize_nearest",
+    "roi_align",
+    "sample_boxes",
     "segment_sum",
     "segmentation_loss",
     "soft_dispatch",
+    "take",
 ]

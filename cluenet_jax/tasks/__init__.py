@@ -5,9 +5,12 @@ import ml_collections
 from cluenet_jax.data import DatasetInfo
 from cluenet_jax.tasks.base import Task
 from cluenet_jax.tasks.classification import Classification
+from cluenet_jax.tasks.detection import Detection
 from cluenet_jax.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Classification, Segmentation, Detection)
+}
 
 
 def create_task(config: ml_collections.ConfigDict, info: DatasetInfo) -> Task:

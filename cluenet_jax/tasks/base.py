@@ -6,7 +6,7 @@ has a body here is a default that a task may keep.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -16,7 +16,7 @@ from flax import linen as nn
 from PIL import Image
 
 from cluenet_jax.data import DatasetInfo, Preprocessing
-from cluenet_jax.data.records import Example, Record
+from cluenet_jax.data.records import Example, Record, Source
 from cluenet_jax.errors import UserError
 
 # Examples stacked: fixed shapes, leading axis B; always "valid", bool [B].
@@ -140,6 +140,10 @@ class Task(Protocol):
     # From a record to what tells apart those whose `eval_example`s differ in shape, a function;
     # None where all are of one shape.
     eval_shape: ClassVar[Callable[[Record], Hashable] | None] = None
+
+    def train_groups(self, source: Source) -> Sequence[Hashable] | None:
+        """For each record of a training set its group, where batches must be of one; else None."""
+        return None
 
     def see(self, image: Image.Image) -> np.ndarray:
         """An image of any size as the tools show it to the model: uint8 `[H, W, 3]`."""

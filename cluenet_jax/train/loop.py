@@ -165,6 +165,7 @@ class _Run:
             start_step=start_step,
             num_workers=data.num_workers,
             num_repeats=data.num_repeats,
+            groups=self.task.train_groups(self.dataset.train),
             max_corrupt_fraction=data.max_corrupt_fraction,
             cache=data.cache,
             process_index=jax.process_index(),

@@ -17,6 +17,7 @@ from cluenet_jax.settings import (
     number,
     one_of,
     require,
+    several,
 )
 from cluenet_jax.train.schedule import Schedule
 
@@ -49,8 +50,10 @@ _SETTINGS = {
     "warmup_lr": number(least=0),
     "min_lr": number(least=0),
     "cooldown_epochs": number(least=0),
-    "decay": one_of(("cosine", "poly")),
+    "decay": one_of(("cosine", "poly", "steps")),
     "poly_power": number(above=0),
+    "decay_epochs": several(number(above=0), least=0),
+    "decay_factor": number(above=0, most=1),
     "lr_update": one_of(("epoch", "step")),
     "clip_norm": number(least=0),
     "ema_decay": number(least=0, below=1),
@@ -84,9 +87,10 @@ def learning_rate(optim: ml_collections.ConfigDict, schedule: Schedule) -> optax
 
     In epoch t the learning rate is `warmup_lr + t / warmup_epochs (peak_lr - warmup_lr)`
     during the warm-up, then `min_lr + (peak_lr - min_lr) f`, and `min_lr` after the last epoch,
-    where f is `(1 + cos(pi t / epochs)) / 2` for the decay "cosine", and
-    `(1 - t / epochs)^poly_power` for "poly". With `lr_update="epoch"` t is the number of
-    completed epochs, as published; with "step" it grows with every step.
+    where f is `(1 + cos(pi t / epochs)) / 2` for the decay "cosine", `(1 - t / epochs)^poly_power`
+    for "poly", and `decay_factor^n` for "steps" when n of `decay_epochs` have passed. With
+    `lr_update="epoch"` t is the number of completed epochs, as published; with "step" it grows
+    with every step.
 
     Returns:
       A function from the step (from 0) to the learning rate, float32.
@@ -109,8 +113,11 @@ def learning_rate(optim: ml_collections.ConfigDict, schedule: Schedule) -> optax
         fraction = jnp.minimum(t / optim.epochs, 1.0)
         if optim.decay == "cosine":
             factor = 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
-        else:
+        elif optim.decay == "poly":
             factor = (1.0 - fraction) ** optim.poly_power
+        else:
+            passed = sum((t >= epoch).astype(jnp.float32) for epoch in optim.decay_epochs)
+            factor = jnp.float32(optim.decay_factor) ** passed
         decayed = optim.min_lr + (optim.peak_lr - optim.min_lr) * factor
         return jnp.where(t < optim.warmup_epochs, warmup, decayed).astype(jnp.float32)
 

@@ -60,17 +60,21 @@ def images_of(case: dict) -> np.ndarray:
 
 def variables_of(case: dict, model) -> dict:
     """The recorded weights of a model or of a head."""
-    weights, variables = _weights(int(case["seed"]), model)
+    scale = tuple((name, float(factor)) for name, factor in part(case, "scale/").items())
+    weights, variables = _weights(int(case["seed"]), model, scale)
     check_sum(weights.values(), case["check/weights"])
     return variables
 
 
 @functools.cache
-def _weights(seed: int, model) -> tuple[dict, dict]:
+def _weights(seed: int, model, scale: tuple[tuple[str, float], ...]) -> tuple[dict, dict]:
+    """The tensors of a model; those named by `scale` are multiplied, for sure detections."""
     weights = {}
     for entry, spec in name_table(model):
         shape = entry.kind.to_torch(np.empty(spec.shape)).shape
         weights[entry.torch] = tensor(entry.torch, shape, seed)
+    for name, factor in scale:
+        weights[name] = (weights[name].astype(np.float64) * factor).astype(np.float32)
     return weights, from_torch(weights, model)
 
 

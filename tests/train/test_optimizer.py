@@ -43,6 +43,15 @@ def test_the_schedule_per_step_grows_and_falls_smoothly():
     np.testing.assert_allclose(rates[200] / optim.peak_lr, 0.9055, rtol=1e-3)
 
 
+def test_the_schedule_in_steps():
+    optim = default_config().optim
+    optim.update(dict(epochs=12.0, warmup_epochs=1.0, lr_update="step", decay="steps"))
+    optim.update(dict(decay_epochs=(8.0, 11.0), peak_lr=2e-4, min_lr=0.0, warmup_lr=0.0))
+    at = learning_rate(optim, Schedule(1000, 10))
+    rates = [float(at(step)) for step in (50, 100, 799, 800, 1099, 1100, 1199)]
+    np.testing.assert_allclose(rates, [1e-4, 2e-4, 2e-4, 2e-5, 2e-5, 2e-6, 2e-6], rtol=1e-5)
+
+
 def test_adamw_decays_every_parameter_and_clips():
     optim = default_config().optim
     optim.update(dict(weight_decay=0.05, clip_norm=1.0))

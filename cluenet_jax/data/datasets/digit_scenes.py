@@ -10,7 +10,9 @@ from PIL import Image
 from cluenet_jax.data.datasets.digits import read_scans, select_split
 from cluenet_jax.data.datasets.info import Opened
 from cluenet_jax.data.decode_mask import MaskFormat
+from cluenet_jax.data.instances import Instances
 from cluenet_jax.data.records import Record
+from cluenet_jax.data.rle import encode_bitmap
 
 # The label of a digit is the digit + 1.
 CLASS_NAMES = ("background", *"0123456789")
@@ -48,6 +50,16 @@ class Scene:
             rows.append((xs[0], ys[0], xs[-1] + 1, ys[-1] + 1))
         return np.array(rows, np.float32).reshape(-1, 4)
 
+    def to_instances(self) -> Instances:
+        """The digits as detection's truth. No instance is of class 0, the background."""
+        return Instances(
+            self.boxes.astype(np.float64),
+            self.labels,
+            self.instances.sum(axis=(1, 2), dtype=np.float64),
+            np.zeros(len(self.labels), bool),
+            tuple(map(encode_bitmap, self.instances)),
+        )
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SceneSource:
@@ -78,17 +90,22 @@ class SceneSource:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each scene, making none."""
+        return [(self.side, self.side)] * len(self)
+
     def __getitem__(self, index: int) -> Record:
-        """`image`, `mask`, `mask_format`, `name`; `labels`, `boxes` and `instances` of `Scene`."""
+        """`image`, `mask`, `mask_format`, `name`; `image_id`, `size` and `instances`."""
         scene = self.scene(index)
         return {
             "image": _encode(scene.image),
             "mask": _encode(scene.mask),
             "mask_format": _FORMAT,
             "name": f"digit_scenes[{self.numbers[index]}]",
-            "labels": scene.labels,
-            "boxes": scene.boxes,
-            "instances": scene.instances,
+            "image_id": self.numbers[index],
+            "size": scene.mask.shape,
+            "instances": scene.to_instances(),
         }
 
     def scene(self, index: int) -> Scene:

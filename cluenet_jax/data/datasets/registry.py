@@ -7,12 +7,16 @@ from collections.abc import Callable
 from cluenet_jax.data.datasets.ade20k import open_ade20k
 from cluenet_jax.data.datasets.camvid import CLASSES as CAMVID_CLASSES
 from cluenet_jax.data.datasets.camvid import open_camvid
+from cluenet_jax.data.datasets.coco import NUM_CLASSES as COCO_CLASSES
+from cluenet_jax.data.datasets.coco import open_coco
+from cluenet_jax.data.datasets.coco_json import open_coco_json
 from cluenet_jax.data.datasets.digit_scenes import open_digit_scenes
 from cluenet_jax.data.datasets.digits import open_digits
 from cluenet_jax.data.datasets.image_folder import open_image_folder
 from cluenet_jax.data.datasets.info import Dataset, DatasetInfo, Opened, Rgb8
 from cluenet_jax.data.datasets.mask_folder import open_mask_folder
 from cluenet_jax.data.datasets.tfds import TfdsDataset
+from cluenet_jax.data.datasets.voc_boxes import open_voc_boxes
 from cluenet_jax.errors import DatasetError
 
 Rgb = tuple[float, float, float]
@@ -97,6 +101,9 @@ DATASETS = {
     "camvid": Entry(open_camvid, _IMAGENET, 11, ("segmentation",), tuple(CAMVID_CLASSES.values())),
     "ade20k": Entry(open_ade20k, _IMAGENET, 150, ("segmentation",)),
     "mask_folder": Entry(open_mask_folder, tasks=("segmentation",)),
+    "coco": Entry(open_coco, _IMAGENET, COCO_CLASSES, ("detection",)),
+    "coco_json": Entry(open_coco_json, tasks=("detection",)),
+    "voc_boxes": Entry(open_voc_boxes, tasks=("detection",)),
 }
 
 

@@ -5,6 +5,16 @@ come from a NumPy generator.
 """
 
 from cluenet_jax.data.transforms.color import color_jitter, photometric_distortion
+from cluenet_jax.data.transforms.detection import (
+    draw_steps,
+    is_wide,
+    list_canvases,
+    move_image,
+    pick_canvas,
+    resize_steps,
+    size_after,
+    truth_slots,
+)
 from cluenet_jax.data.transforms.geometry import (
     INTERPOLATIONS,
     random_resized_crop,
@@ -19,6 +29,7 @@ from cluenet_jax.data.transforms.segmentation import (
     draw_geometry,
     fit_size,
     pad_bottom_right,
+    pad_image,
     resize_to_fit,
 )
 
@@ -29,14 +40,23 @@ __all__ = [
     "align_size",
     "color_jitter",
     "draw_geometry",
+    "draw_steps",
     "fit_size",
+    "is_wide",
+    "list_canvases",
+    "move_image",
     "pad_bottom_right",
+    "pad_image",
     "photometric_distortion",
     "rand_augment",
+    "pick_canvas",
     "random_resized_crop",
     "resample_image",
     "resample_mask",
     "resize",
     "resize_and_center_crop",
+    "resize_steps",
     "resize_to_fit",
+    "size_after",
+    "truth_slots",
 ]

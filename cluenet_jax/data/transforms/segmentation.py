@@ -36,6 +36,25 @@ class Geometry:
         """`[H, W]` to `[window.height, window.width]` of the same type, nearest."""
         return self._flipped(resample_mask(mask, self.window))
 
+    def apply_boxes(self, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Boxes, cut at the border of the window; those outside of it have no width or height.
+
+        Args:
+          boxes: `[N, 4]`: x1, y1, x2, y2, continuous.
+          size: Height and width of the image before.
+
+        Returns:
+          float32 `[N, 4]`. Each axis has the factor of its own rounded length.
+        """
+        window = self.window
+        factors = np.divide(window.size, size).astype(np.float32)[[1, 0, 1, 0]]
+        corner = np.float32([window.left, window.top] * 2)
+        border = np.float32([window.width, window.height] * 2)
+        moved = (boxes.astype(np.float32) * factors - corner).clip(0, border)
+        if self.flip:
+            moved[:, [0, 2]] = window.width - moved[:, [2, 0]]
+        return moved
+
     def _flipped(self, array: np.ndarray) -> np.ndarray:
         return array[:, ::-1] if self.flip else array
 
@@ -136,10 +155,15 @@ def pad_bottom_right(
     Returns:
       uint8 `[*size, 3]` and uint8 `[*size]`, of their own memory.
     """
-    height, width = mask.shape
+    labels = np.full(size, IGNORED, np.uint8)
+    labels[: mask.shape[0], : mask.shape[1]] = mask
+    return pad_image(pixels, size, fill), labels
+
+
+def pad_image(pixels: np.ndarray, size: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:
+    """Enlarges an image at the bottom and at the right; uint8 `[*size, 3]`, of its own memory."""
+    height, width = pixels.shape[:2]
     image = np.empty((*size, 3), np.uint8)
     image[:height, :width] = pixels
     image[height:], image[:height, width:] = fill, fill
-    labels = np.full(size, IGNORED, np.uint8)
-    labels[:height, :width] = mask
-    return image, labels
+    return image

@@ -7,11 +7,11 @@ from typing import Any
 
 from flax import linen as nn
 
-from cluenet_jax.models.heads import linear, semantic_fpn, upernet
+from cluenet_jax.models.heads import linear, mask_rcnn, semantic_fpn, upernet
 from cluenet_jax.models.torch_names import Entry
 
 # Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
-_GIVEN = ("in_channels", "num_classes", "norm_epsilon", "dtype", "parent", "name")
+_GIVEN = ("in_channels", "num_classes", "stride", "norm_epsilon", "dtype", "parent", "name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class HeadKind:
       torch_names: From a head to the names of its arrays in published checkpoints.
       torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
       pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
+      strided: Whether it takes `stride`, image pixels per pixel of the first level.
       auxiliary: Whether it takes `auxiliary=True` for a second output, for a loss in training.
     """
 
@@ -30,6 +31,7 @@ class HeadKind:
     torch_names: Callable[[Any], Iterator[Entry]]
     torch_prefix: str
     pyramid: bool
+    strided: bool = False
     auxiliary: bool = False
 
     def option_types(self) -> dict[str, type]:
@@ -50,6 +52,13 @@ HEADS: Mapping[str, HeadKind] = {
         torch_prefix="backbone.",
         pyramid=True,
         auxiliary=True,
+    ),
+    "mask_rcnn": HeadKind(
+        mask_rcnn.MaskRCNN,
+        mask_rcnn.torch_names,
+        torch_prefix="backbone.",
+        pyramid=True,
+        strided=True,
     ),
 }
 

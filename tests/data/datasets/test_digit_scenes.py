@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cluenet_jax.data import decode_pair, load_dataset
+from cluenet_jax.data.rle import decode_rle
 from cluenet_jax.errors import DatasetError
 
 
@@ -16,8 +17,13 @@ def dataset():
 
 def assert_records_equal(a, b):
     assert a.keys() == b.keys()
-    for key in a:
-        np.testing.assert_array_equal(a[key], b[key], key) if key != "mask_format" else None
+    assert {key: a[key] for key in a if key != "instances"} == {
+        key: b[key] for key in b if key != "instances"
+    }
+    for name in ("boxes", "labels", "areas", "crowd"):
+        arrays = (getattr(record["instances"], name) for record in (a, b))
+        np.testing.assert_array_equal(*arrays, name)
+    assert a["instances"].masks == b["instances"].masks
 
 
 def test_sizes_and_names(dataset):
@@ -25,6 +31,7 @@ def test_sizes_and_names(dataset):
     assert dataset.info.class_names == ("background", *"0123456789")
     assert dataset.eval[3]["name"] == "digit_scenes[2003]"
     assert len(load_dataset("digit_scenes", train_split="train[:10%]").train) == 200
+    assert dataset.eval.sizes == [(64, 64)] * 200
     with pytest.raises(DatasetError, match="digit_scenes has no split 'exam'; it has train, test"):
         load_dataset("digit_scenes", eval_split="exam")
 
@@ -49,7 +56,11 @@ def test_masks_boxes_and_instances_agree(dataset, index):
     record = dataset.train[index]
     image, mask = decode_pair(record)
     assert image.shape == (64, 64, 3) and image.dtype == mask.dtype == np.uint8
-    labels, instances, boxes = record["labels"], record["instances"], record["boxes"]
+    instances = np.stack([*map(decode_rle, record["instances"].masks)]).astype(bool)
+    labels, boxes = record["instances"].labels, record["instances"].boxes
+    np.testing.assert_array_equal(record["instances"].areas, instances.sum((1, 2)))
+    assert record["image_id"] == index and record["size"] == (64, 64)
+    assert not record["instances"].crowd.any()
     assert 3 <= len(labels) == len(boxes) <= 4 and set(labels) <= set(range(1, 11))
     # Each pixel is of one digit at most, which the mask names.
     np.testing.assert_array_equal((instances * labels[:, None, None]).sum(0), mask)

@@ -17,6 +17,12 @@ HEADS = {
     ("clustr_b2", "upernet"): (628_886, 29_678_742, 52_485_569),
     ("clustr_b3", "upernet"): (776_342, 29_711_510, 70_221_062),
 }
+# Of the neck, of the proposal network, of the heads of 80 classes, and with the backbone.
+MASK_RCNN = {
+    "clustr_b1": (2_607_104, 593_935, 16_949_985, 31_320_441),
+    "clustr_b2": (2_607_104, 593_935, 16_949_985, 42_328_965),
+    "clustr_b3": (2_623_488, 593_935, 16_949_985, 59_900_618),
+}
 
 
 def count(tree) -> int:
@@ -37,3 +43,16 @@ def test_parameters_of_models(name):
         assert count(parts["decode_head"]) == decode
         assert count(parts) == first + decode
         assert BACKBONES[name] + count(parts) == total
+
+
+@pytest.mark.parametrize("name", MASK_RCNN)
+def test_parameters_of_detectors(name):
+    channels = cluenet_jax.create_backbone(name).channels
+    head = cluenet_jax.create_head("mask_rcnn", channels, 80)
+    levels = tuple(jax.ShapeDtypeStruct((1, 1, 1, c), jnp.float32) for c in channels)
+    parts = jax.eval_shape(head.init, jax.random.key(0), levels)["params"]
+    neck, proposals, rois, total = MASK_RCNN[name]
+    assert count(parts["neck"]) == neck
+    assert count(parts["rpn_head"]) == proposals
+    assert count([parts["box_head"], parts["mask_head"]]) == rois
+    assert BACKBONES[name] + count(parts) == total

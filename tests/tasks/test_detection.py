@@ -1,0 +1,246 @@
+"""The detection task: examples, losses, results in pixels of each image, whole runs."""
+
+import io
+import json
+import pickle
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from cluenet_jax import evaluation
+from cluenet_jax.checkpoints.load import load
+from cluenet_jax.cli import predict
+from cluenet_jax.config import default_config
+from cluenet_jax.data import load_dataset
+from cluenet_jax.errors import UserError
+from cluenet_jax.tasks import create_task
+from cluenet_jax.train import sharding
+from cluenet_jax.train.loop import train_and_evaluate
+from tests.helpers.compilation import programs_kept
+from tests.helpers.images import encode
+
+
+def small_config(**settings):
+    """A tiny model of scenes of digits."""
+    config = default_config("detection")
+    config.data.image_size = 64
+    config.model.cluenet.dims = (8, 8, 16, 16)
+    config.model.cluenet.depths = (1, 1, 1, 1)
+    config.model.cluenet.num_heads = (1, 1, 2, 2)
+    config.model.cluenet.head_dim = 8
+    head = config.model.mask_rcnn
+    head.neck_width = head.rpn_width = head.mask_width = 8
+    head.box_width = 16
+    head.train_candidates = head.eval_candidates = 20
+    head.train_proposals = head.eval_proposals = 8
+    head.rpn_samples, head.roi_samples, head.max_detections = 16, 8, 4
+    # Of untrained models too something is seen.
+    head.score_threshold = 0.01
+    config.augment.long_side, config.augment.short_sides = 64, (64,)
+    config.detection.num_slots = 4
+    config.detection.eval_scale = (64, 64)
+    config.update_from_flattened_dict(settings)
+    return config
+
+
+def scenes():
+    return load_dataset("digit_scenes")
+
+
+def resized_scene(size: tuple[int, int]) -> dict:
+    """A scene of one digit, stretched to another size."""
+    record = scenes().train[0]
+    with Image.open(io.BytesIO(record["image"])) as image:
+        stretched = image.resize(size[::-1])
+    factors = np.divide(size, record["size"])[[1, 0, 1, 0]]
+    instances = record["instances"].select(np.array([0]))
+    bitmap = Image.fromarray(coco_mask.decode(instances.masks[0])).resize(size[::-1], 0)
+    code = coco_mask.encode(np.asfortranarray(bitmap))
+    instances = type(instances)(
+        instances.boxes * factors, instances.labels, instances.areas, instances.crowd, (code,)
+    )
+    image = encode(stretched)
+    return {**record, "image": image, "size": size, "instances": instances}
+
+
+class Resized:
+    """Images of several sizes, wide, high and square."""
+
+    sizes = [(40, 60), (60, 40), (33, 50), (50, 50)]
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        return {**resized_scene(self.sizes[index]), "image_id": index, "name": f"image {index}"}
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_examples_have_the_promised_form_and_travel_to_workers(masks):
+    dataset = scenes()
+    config = small_config(**{"model.mask_rcnn.masks": masks})
+    task = pickle.loads(pickle.dumps(create_task(config, dataset.info)))
+    record = dataset.train[3]
+    example = task.train_example(record, np.random.default_rng(0))
+    forms = {key: (array.shape, array.dtype) for key, array in example.items()}
+    assert forms == {key: (s.shape, s.dtype) for key, s in task.example_spec().items()}
+    assert ("bitmaps" in forms) == masks
+    example = task.eval_example(record)
+    forms = {key: (array.shape, array.dtype) for key, array in example.items()}
+    assert forms == {key: (s.shape, s.dtype) for key, s in task.eval_spec().items()}
+
+
+def test_images_of_a_canvas_share_batches():
+    source = Resized()
+    config = small_config(**{"augment.short_sides": (32,), "detection.eval_scale": (64, 32)})
+    task = create_task(config, scenes().info)
+    groups = task.train_groups(source)
+    assert groups == [True, False, True, False]
+    rng = np.random.default_rng(0)
+    for index, wide in enumerate(groups):
+        example = task.train_example(source[index], rng)
+        canvas = (32, 64) if wide else (64, 32)
+        assert example["image"].shape == (*canvas, 3)
+        assert example["bitmaps"].shape == (4, *canvas)
+        (box,), (bitmap,) = (example[name][example["present"]] for name in ("boxes", "bitmaps"))
+        ys, xs = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
+        np.testing.assert_allclose(box, [xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], atol=1.5)
+        assert task.eval_shape(source[index])[0] == canvas
+    square = small_config(**{"augment.short_sides": (48, 64)})
+    assert create_task(square, scenes().info).train_groups(source) is None
+
+
+def test_what_is_beyond_an_image_is_zero_for_the_model():
+    task = create_task(small_config(), scenes().info)
+    images = np.full((2, 8, 8, 3), 200, np.uint8)
+    batch = {"image": images, "size": np.array([[5, 8], [8, 3]], np.int32)}
+    seen = np.asarray(task.augment(jax.random.key(0), batch)["image"])
+    assert (seen[0, 5:] == 0).all() and (seen[1, :, 3:] == 0).all()
+    assert (seen[0, :5] != 0).all() and (seen[1, :, :3] != 0).all()
+
+
+def known_detections(images, image_sizes=None):
+    """One detection each: class 3 in the middle half of what an image fills."""
+    sizes = jnp.asarray(image_sizes, jnp.float32)[:, ::-1]
+    boxes = jnp.concatenate([sizes / 4, 3 * sizes / 4], axis=-1)[:, None]
+    shape = boxes.shape[:2]
+    return {
+        "boxes": boxes,
+        "scores": jnp.full(shape, 0.75),
+        "labels": jnp.full(shape, 3, jnp.int32),
+        "valid": jnp.ones(shape, bool),
+        "mask_logits": jnp.full((*shape, 28, 28), 10.0),
+    }
+
+
+def test_results_are_in_pixels_of_the_image_itself():
+    config = small_config(**{"detection.eval_scale": (64, 32)})
+    task = create_task(config, scenes().info)
+    image = Image.new("RGB", (120, 40))
+    batch = {name: array[None] for name, array in task.unlabeled_example(image).items()}
+    (result,) = task.to_results(jax.device_get(task.predict(known_detections, batch)))
+    np.testing.assert_allclose(result.boxes, [[30, 10, 90, 30]], rtol=1e-5)
+    (entry,) = result.to_json(5)["detections"]
+    assert entry["category"] == "2" and entry["category_id"] == 3 and entry["score"] == 0.75
+    assert entry["bbox"] == [30, 10, 60, 20]
+    expected = np.zeros((40, 120), bool)
+    expected[10:30, 30:90] = True
+    np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), expected)
+    drawn = task.draw(Image.fromarray(batch["image"][0]), result)
+    assert drawn.size == image.size and np.asarray(drawn)[20, 60].any()
+    assert result.entries() == [("2", 0.75)] and json.dumps(result.to_json(5))
+
+
+def test_what_is_right_is_counted_so_at_every_size():
+    """Truths given as detections: all numbers are 1."""
+    source = Resized()
+    config = small_config(**{"detection.eval_scale": (64, 32)})
+    task, mesh = create_task(config, scenes().info), sharding.make_mesh()
+    evaluator = task.evaluator()
+    shapes = evaluation.example_shapes(task, source)
+    for batch in evaluation.read_eval_set(task, source, 8, mesh, shapes):
+        batch = jax.device_get(batch)
+        boxes = np.zeros((len(batch["valid"]), 1, 4), np.float32)
+        labels = np.zeros(boxes.shape[:2], np.int32)
+        for row in np.flatnonzero(batch["valid"]):
+            truth = json.loads(batch["truth"][row].tobytes().rstrip(b"\0"))
+            x, y, width, height = truth["boxes"][0]
+            factors = np.divide(batch["size"][row], truth["size"])[[1, 0, 1, 0]]
+            boxes[row, 0] = np.array([x, y, x + width, y + height]) * factors
+            labels[row, 0] = truth["labels"][0]
+        ones = np.ones(labels.shape)
+        predictions = {"boxes": boxes, "labels": labels, "scores": ones, "valid": ones > 0}
+        predictions["mask_logits"] = np.full((*labels.shape, 28, 28), 9.0)
+        evaluator.add(predictions, batch)
+    metrics = evaluator.compute()
+    assert metrics["count"] == 4 and metrics["box_ap"] == pytest.approx(1)
+    assert 0 <= metrics["mask_ap"] < 1, "a full box is no digit"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, compiled_programs):
+    """A run of four steps, and the same in two parts."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = small_config(**{"data.eval_split": "test[:6]"})
+    config.optim.batch_size = config.eval.batch_size = 8
+    config.train.log_every, config.checkpoint.keep_latest = 1, 5
+    with programs_kept(compiled_programs):
+        config.train.max_steps = 4
+        train_and_evaluate(config, str(folder / "undisturbed"))
+        config.train.max_steps = 2
+        train_and_evaluate(config, str(folder / "resumed"))
+        config.train.max_steps = 4
+        train_and_evaluate(config, str(folder / "resumed"))
+    return folder
+
+
+def test_a_run_resumes_bit_for_bit(runs):
+    ours, theirs = (load(str(runs / name / "checkpoints/4")) for name in ("resumed", "undisturbed"))
+    chex.assert_trees_all_equal(ours.variables, theirs.variables)
+    assert ours.metadata.best_metric == "box_ap" and ours.metadata.metrics["count"] == 6
+    records = (runs / "undisturbed/metrics.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in records if '"train/mask"' in line][-1]
+    parts = [
+        last[f"train/{name}"] for name in ("rpn_objectness", "rpn_box", "class", "box", "mask")
+    ]
+    assert sum(parts) == pytest.approx(last["train/loss"], rel=1e-4) and min(parts) > 0
+
+
+def test_a_checkpoint_predicts_in_cocos_form_and_draws(runs, tmp_path, capsys):
+    image = tmp_path / "scene.png"
+    image.write_bytes(scenes().eval[0]["image"])
+    arguments = [f"--checkpoint={runs / 'undisturbed'}", "--format=json", str(image)]
+    assert predict.main([*arguments, f"--out={tmp_path / 'out'}"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["detections"] and row["detections"] == sorted(
+        row["detections"], key=lambda entry: -entry["score"]
+    )
+    for entry in row["detections"]:
+        assert entry.keys() == {"category_id", "category", "bbox", "score", "segmentation"}
+        assert coco_mask.decode(entry["segmentation"]).shape == (64, 64)
+    with Image.open(tmp_path / "out/scene.png") as drawn:
+        assert drawn.size == (64, 64)
+
+
+def test_a_checkpoint_is_evaluated_as_in_its_run(runs):
+    path = str(runs / "undisturbed/checkpoints/4")
+    metrics = evaluation.evaluate_checkpoint(path).evaluator.compute()
+    assert metrics == pytest.approx(load(path).metadata.metrics)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment.long_side": 32}, "at least the largest of augment.short_sides, 64"),
+        ({"data.cache": True}, "detection changes every image"),
+        ({"data.name": "camvid"}, "'camvid' is for segmentation"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        train_and_evaluate(small_config(**settings), "/nowhere")
