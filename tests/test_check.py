@@ -70,10 +70,12 @@ FOUR = tuple_of(4, whole(1))
 MASK_RCNN = {
     "masks": switch,
     "score_threshold": between(0, 1, open_high=True),
+    "rpn_samples": whole(2),
+    "roi_samples": whole(4),
     **{
         name: whole(1)
         for name in (
-            "neck_width", "rpn_width", "box_width", "mask_width", "rpn_samples", "roi_samples",
+            "neck_width", "rpn_width", "box_width", "mask_width",
             "train_candidates", "train_proposals", "eval_candidates", "eval_proposals",
             "max_detections",
         )

@@ -15,7 +15,8 @@ MODELS = {
     "cluenet, odd size": (tiny_cluenet(), (2, 31, 38, 3)),
     "cluenet, overlapping patches": (tiny_cluenet(patch=(3, 1, 1)), (1, 12, 9, 3)),
     "cluenet, soft, no gate": (tiny_cluenet(dispatch="soft", gate=False), (1, 16, 16, 3)),
-    "clustr, odd size": (tiny_clustr(), (2, 33, 40, 3)),
+    # With some other sizes two tokens are so nearly equal that rounding decides between them.
+    "clustr, odd size": (tiny_clustr(), (2, 37, 40, 3)),
 }
 
 

@@ -5,7 +5,7 @@ stand in slots, and masks say which slots are in use. What stands in the others 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,17 +97,15 @@ class MaskRCNN(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         names = ("neck_width", "rpn_width", "box_width", "mask_width", "stride", "max_detections")
-        counts = ("candidates", "proposals")
-        names += tuple(f"{mode}_{count}" for mode in ("train", "eval") for count in counts)
+        names += tuple(f"{m}_{n}" for m in ("train", "eval") for n in ("candidates", "proposals"))
         check_options(0.0, **{name: getattr(self, name) for name in names})
         # Fewer have no positive ones.
         for name, least in (("rpn_samples", 2), ("roi_samples", 4)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
-        if not 0 <= self.score_threshold < 1:
-            raise ValueError(
-                f"score_threshold={self.score_threshold} must be at least 0 and below 1."
-            )
+        threshold = self.score_threshold
+        if not 0 <= threshold < 1:
+            raise ValueError(f"score_threshold={threshold} must be at least 0 and below 1.")
 
     def setup(self):
         self.neck = fpn.FPN(self.neck_width, num_extra_levels=1, dtype=self.dtype)
@@ -318,9 +316,7 @@ class MaskRCNN(nn.Module):
         canvas = jnp.asarray([rows * self.stride, columns * self.stride], jnp.float32)
         return jnp.broadcast_to(canvas, (batch, 2))
 
-    def _check_losses(
-        self, truths: Truths, key: jax.Array | None, samples: LossSamples | None
-    ) -> None:
+    def _check_losses(self, truths: Truths, key: Any, samples: LossSamples | None) -> None:
         if (key is None) == (samples is None):
             raise ValueError("losses need either a key or samples.")
         if self.masks and truths.bitmaps is None:
