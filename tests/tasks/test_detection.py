@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from cluenet_jax import evaluation
 from cluenet_jax.checkpoints.load import load
-from cluenet_jax.cli import predict
+from cluenet_jax.cli import export, predict, visualize
 from cluenet_jax.config import default_config
 from cluenet_jax.data import load_dataset
 from cluenet_jax.errors import UserError
@@ -225,6 +225,25 @@ def test_a_checkpoint_predicts_in_cocos_form_and_draws(runs, tmp_path, capsys):
         assert coco_mask.decode(entry["segmentation"]).shape == (64, 64)
     with Image.open(tmp_path / "out/scene.png") as drawn:
         assert drawn.size == (64, 64)
+
+
+def test_a_checkpoint_is_exported_and_its_clusters_are_drawn(runs, tmp_path):
+    checkpoint = str(runs / "undisturbed")
+    export.main([checkpoint, str(tmp_path / "exported")])
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "exported/model.stablehlo").read_bytes())
+    )
+    trained = load(checkpoint)
+    with Image.open(io.BytesIO(scenes().eval[0]["image"])) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    (result,) = trained.predict([trained.task.unlabeled_example(Image.fromarray(pixels))], 1)
+    output = program.call(np.stack([pixels] * 3))
+    valid = np.asarray(output["valid"][2])
+    np.testing.assert_allclose(output["boxes"][2][valid], result.boxes, atol=1e-3)
+    np.testing.assert_array_equal(output["labels"][2][valid], result.labels)
+    arguments = [f"--checkpoint={checkpoint}", "--num_images=1", "--regions", "2"]
+    assert visualize.main([*arguments, f"--out={tmp_path / 'maps'}"]) == 0
+    assert (tmp_path / "maps/contact_sheet.png").is_file()
 
 
 def test_a_checkpoint_is_evaluated_as_in_its_run(runs):
