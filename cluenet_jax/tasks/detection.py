@@ -175,7 +175,9 @@ class Detection(ConfiguredTask):
 
     def see(self, image: Image.Image) -> np.ndarray:
         """An image of the size of an evaluation, without padding."""
-        pixels = np.asarray(image)
+        return self._resized(np.asarray(image))
+
+    def _resized(self, pixels: np.ndarray) -> np.ndarray:
         scale = tuple(self.config.detection.eval_scale)
         return move_image(pixels, resize_steps(pixels.shape[:2], scale))
 
@@ -184,8 +186,8 @@ class Detection(ConfiguredTask):
         original = np.array((image.height, image.width), np.int32)
         return {**self._seen(np.asarray(image)), "original": original}
 
-    def _seen(self, image: np.ndarray) -> Example:
-        seen = self.see(Image.fromarray(image))
+    def _seen(self, pixels: np.ndarray) -> Example:
+        seen = self._resized(pixels)
         return self._on_canvas(seen, pick_canvas(seen.shape[:2], self._eval_canvases))
 
     def _on_canvas(self, image: np.ndarray, canvas: tuple[int, int]) -> Example:
