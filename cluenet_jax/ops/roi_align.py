@@ -25,6 +25,8 @@ _REACHING_SAMPLES = 5
 _CHUNK = 32
 # The same where every box has a map of its own.
 _BITMAP_CHUNK = 8
+# Pixels of a bitmap's byte.
+_BITS = 8
 
 
 def roi_align(
@@ -82,7 +84,8 @@ def mask_targets(bitmaps: jax.Array, boxes: jax.Array, index: jax.Array, bins: i
     """How much of each bin of a box its bitmap covers; a mask's target is where it is >= 0.5.
 
     Args:
-      bitmaps: `[B, M, H, W]` bool or uint8 of 0 and 1, at the size of the image.
+      bitmaps: `[B, M, H, W / 8]` uint8 at the size of the image, eight pixels of a row in a byte,
+        the first in its highest bit: `numpy.packbits(bitmaps, axis=-1)`.
       boxes: `[B, R, 4]` float32 in pixels of the image; clipped at the borders of the bitmaps.
       index: `[B, R]` int32, the bitmap of each box.
       bins: Rows and columns of the result.
@@ -90,13 +93,18 @@ def mask_targets(bitmaps: jax.Array, boxes: jax.Array, index: jax.Array, bins: i
     Returns:
       `[B, R, bins, bins]` float32 in 0 .. 1.
     """
-    batch, _, *size = bitmaps.shape
+    batch, _, height, num_bytes = bitmaps.shape
+    size = height, _BITS * num_bytes
     boxes = clip_boxes(boxes, jnp.broadcast_to(jnp.asarray(size, jnp.float32), (batch, 2)))
+    shifts = jnp.arange(_BITS - 1, -1, -1, dtype=jnp.uint8)[:, None]
 
     def align(boxes: jax.Array, index: jax.Array) -> jax.Array:
-        rows, columns = _weights(boxes, bitmaps.shape[2:], bins)
-        own = take(bitmaps, index).astype(jnp.float32)
-        return select("brqw,brpw->brpq", columns, select("brph,brhw->brpw", rows, own))
+        rows, columns = _weights(boxes, size, bins)
+        # Pixels stay apart by their bits: in one row they would have to be moved.
+        columns = columns.reshape(*columns.shape[:-1], num_bytes, _BITS)
+        own = (take(bitmaps, index)[..., None, :] >> shifts) & 1
+        lines = select("brph,brhkw->brpkw", rows, own.astype(jnp.float32))
+        return select("brqwk,brpkw->brpq", columns, lines)
 
     return _in_chunks(align, _BITMAP_CHUNK, boxes, index)
 

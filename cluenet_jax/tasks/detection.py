@@ -14,6 +14,7 @@ from PIL import Image
 from cluenet_jax.data import decode_instances, encode_truth
 from cluenet_jax.data.records import Example, Record, Source
 from cluenet_jax.data.transforms import (
+    bitmaps_shape,
     draw_steps,
     fit_size,
     is_wide,
@@ -203,7 +204,7 @@ class Detection(ConfiguredTask):
             "present": jax.ShapeDtypeStruct((slots,), bool),
         }
         if self.masks:
-            spec["bitmaps"] = jax.ShapeDtypeStruct((slots, *canvas), bool)
+            spec["bitmaps"] = jax.ShapeDtypeStruct(bitmaps_shape(slots, canvas), jnp.uint8)
         return {**_image_spec(canvas), **spec}
 
     def eval_spec(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -106,8 +106,9 @@ def test_images_of_a_canvas_share_batches():
         example = task.train_example(source[index], rng)
         canvas = (32, 64) if wide else (64, 32)
         assert example["image"].shape == (*canvas, 3)
-        assert example["bitmaps"].shape == (4, *canvas)
+        assert example["bitmaps"].shape == (4, canvas[0], canvas[1] // 8)
         (box,), (bitmap,) = (example[name][example["present"]] for name in ("boxes", "bitmaps"))
+        bitmap = np.unpackbits(bitmap, axis=-1)
         ys, xs = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
         np.testing.assert_allclose(box, [xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], atol=1.5)
         assert task.eval_shape(source[index])[0] == canvas

@@ -6,6 +6,7 @@ come from a NumPy generator.
 
 from cluenet_jax.data.transforms.color import color_jitter, photometric_distortion
 from cluenet_jax.data.transforms.detection import (
+    bitmaps_shape,
     draw_steps,
     is_wide,
     list_canvases,
@@ -34,6 +35,7 @@ from cluenet_jax.data.transforms.segmentation import (
 )
 
 __all__ = [
+    "bitmaps_shape",
     "INTERPOLATIONS",
     "Geometry",
     "Window",

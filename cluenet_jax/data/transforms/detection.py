@@ -133,15 +133,15 @@ def truth_slots(
       size: Height and width of the image before the steps.
       steps: The image's.
       num_slots: M.
-      canvas: Height and width of the bitmaps, at least the image's after the steps; None for no
-        bitmaps.
+      canvas: Height and width of the bitmaps, at least the image's after the steps, the width a
+        multiple of 8; None for no bitmaps.
       name: The image's, for the log.
 
     Returns:
       `boxes` float32 `[M, 4]`, x1, y1, x2, y2 in the image after the steps; `labels` int32 `[M]`;
-      `present` bool `[M]`: which slots hold a truth. If there is a canvas, `bitmaps` bool
-      `[M, *canvas]`: masks decoded at the size of the file, then moved by nearest neighbors; False
-      where the image does not reach. Empty slots are zeros.
+      `present` bool `[M]`: which slots hold a truth. If there is a canvas, `bitmaps` uint8
+      `[M, height, width / 8]` of `numpy.packbits`: masks decoded at the size of the file, then
+      moved by nearest neighbors; 0 where the image does not reach. Empty slots are zeros.
 
     Raises:
       ImageError: There is a canvas, and an instance without a mask.
@@ -159,12 +159,17 @@ def truth_slots(
     slots["labels"][:count] = instances.labels[chosen]
     if canvas is not None:
         instances.check_masks(name)
-        height, width = size_after(steps)
-        slots["bitmaps"] = np.zeros((num_slots, *canvas), bool)
+        height, _ = size_after(steps)
+        slots["bitmaps"] = np.zeros(bitmaps_shape(num_slots, canvas), np.uint8)
         for bitmap, index in zip(slots["bitmaps"], chosen, strict=False):
-            moved = _move_bitmap(decode_rle(instances.masks[index]), steps)
-            bitmap[:height, :width] = moved
+            moved = np.packbits(_move_bitmap(decode_rle(instances.masks[index]), steps), axis=-1)
+            bitmap[:height, : moved.shape[1]] = moved
     return slots
+
+
+def bitmaps_shape(num_slots: int, canvas: Size) -> tuple[int, int, int]:
+    """The shape of packed bitmaps: a byte holds eight pixels of a row."""
+    return num_slots, canvas[0], canvas[1] // 8
 
 
 def _choose(areas: np.ndarray, usable: np.ndarray, num_slots: int, name: str) -> np.ndarray:

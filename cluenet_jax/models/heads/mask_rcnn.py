@@ -32,7 +32,7 @@ class Truths(NamedTuple):
       boxes: `[B, M, 4]` float32 in pixels of the image.
       labels: `[B, M]` int32 in 0 .. K-1.
       valid: `[B, M]` bool, whether the slot is in use.
-      bitmaps: `[B, M, H, W]` bool or uint8 of 0 and 1, of the canvas; None without masks.
+      bitmaps: `[B, M, H, W / 8]` uint8 of the canvas, as for `ops.mask_targets`, or None.
     """
 
     boxes: jax.Array

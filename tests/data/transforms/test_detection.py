@@ -12,6 +12,7 @@ from cluenet_jax.data.transforms import (
     Geometry,
     Window,
     align_size,
+    bitmaps_shape,
     draw_steps,
     is_wide,
     list_canvases,
@@ -53,7 +54,13 @@ def rectangles(boxes=BOXES, size=SIZE, masks=True):
 
 
 def slots_of(instances, steps, size=SIZE, num_slots=6, canvas=(320, 320), **options):
-    return truth_slots(instances, size, steps, num_slots=num_slots, canvas=canvas, **options)
+    """With bitmaps of a byte a pixel."""
+    slots = truth_slots(instances, size, steps, num_slots=num_slots, canvas=canvas, **options)
+    if canvas is not None:
+        packed = slots["bitmaps"]
+        assert packed.shape == bitmaps_shape(num_slots, canvas) and packed.dtype == np.uint8
+        slots["bitmaps"] = np.unpackbits(packed, axis=-1).astype(bool)
+    return slots
 
 
 def identity(size=SIZE):

@@ -64,8 +64,6 @@ def truths_of(case, slots):
     names = ("truths", "labels", "bitmaps")
     boxes, labels, bitmaps = ([case[f"image{i}/{n}"] for i in range(2)] for n in names)
     counts = np.asarray([[len(b)] for b in boxes])
-    width = int(case["image0/bitmaps_width"])
-    bitmaps = [np.unpackbits(b, axis=-1, count=width) for b in bitmaps]
     valid = np.arange(slots) < counts
     return Truths(in_slots(boxes, slots), in_slots(labels, slots), valid, in_slots(bitmaps, slots))
 

@@ -46,7 +46,7 @@ def truths(slots=3):
     valid = np.arange(slots) < np.asarray([[2], [1]])
     bitmaps = np.zeros((2, slots, 36, 56), bool)
     bitmaps[:, :, 8:25, 6:33] = valid[..., None, None]
-    return Truths(boxes, labels, valid, bitmaps)
+    return Truths(boxes, labels, valid, np.packbits(bitmaps, axis=-1))
 
 
 @functools.cache
