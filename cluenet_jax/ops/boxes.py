@@ -31,10 +31,14 @@ def box_iou(boxes: jax.Array, second: jax.Array) -> jax.Array:
       `[..., N, M]` float32 in 0 .. 1.
     """
     boxes, second = boxes[..., :, None, :], second[..., None, :, :]
-    low = jnp.maximum(boxes[..., :2], second[..., :2])
-    high = jnp.minimum(boxes[..., 2:], second[..., 2:])
-    sides = jnp.maximum(high - low, 0)
-    overlap = sides[..., 0] * sides[..., 1]
+
+    def side(axis: int) -> jax.Array:
+        low = jnp.maximum(boxes[..., axis], second[..., axis])
+        high = jnp.minimum(boxes[..., axis + 2], second[..., axis + 2])
+        return jnp.maximum(high - low, 0)
+
+    # An axis of pairs after another: the two sides side by side would be slow to read.
+    overlap = side(0) * side(1)
     union = _area(boxes) + _area(second) - overlap
     return overlap / jnp.maximum(union, _SMALLEST_UNION)
 

@@ -69,11 +69,12 @@ def match_boxes(
     """
     if truths.shape[-2] == 0:
         return jnp.where(boxes_valid, NEGATIVE, INVALID)
-    both = boxes_valid[..., :, None] & truths_valid[..., None, :]
-    overlaps = jnp.where(both, box_iou(boxes, truths), -1)
+    # The long axis last: it fills a processor's lanes.
+    both = truths_valid[..., :, None] & boxes_valid[..., None, :]
+    overlaps = jnp.where(both, box_iou(truths, boxes), -1)
     # Compared with its own maximum below: it must not be computed twice, with other roundings.
     overlaps = jax.lax.optimization_barrier(overlaps)
-    best, own = overlaps.max(-1), overlaps.argmax(-1).astype(jnp.int32)
+    best, own = overlaps.max(-2), overlaps.argmax(-2).astype(jnp.int32)
     matched = jnp.where(best < thresholds.negative, NEGATIVE, IGNORED)
     matched = jnp.where(best >= thresholds.positive, own + 1, matched)
     if thresholds.low_quality is not None:
@@ -83,11 +84,14 @@ def match_boxes(
 
 
 def _last_truth_at_its_best(overlaps: jax.Array, least: float) -> jax.Array:
-    """`[..., N]` int32: k + 1 of the last truth that overlaps no box more, 0 if there is none."""
-    best = overlaps.max(-2, keepdims=True)
+    """k + 1 of the last truth that overlaps no box more, 0 if there is none.
+
+    `overlaps` are `[..., M, N]`, the result is `[..., N]` int32.
+    """
+    best = overlaps.max(-1, keepdims=True)
     at_best = (overlaps == best) & (best >= least)
-    numbers = jnp.arange(1, overlaps.shape[-1] + 1, dtype=jnp.int32)
-    return jnp.where(at_best, numbers, 0).max(-1)
+    numbers = jnp.arange(1, overlaps.shape[-2] + 1, dtype=jnp.int32)[:, None]
+    return jnp.where(at_best, numbers, 0).max(-2)
 
 
 def sample_boxes(key: jax.Array, matched: jax.Array, count: int, num_positive: int) -> Samples:
