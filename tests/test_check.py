@@ -118,7 +118,7 @@ TAKES = {
         f"model.clustr.{name}": or_none(lambda v: False)
         for name in (
             "dims", "depths", "num_heads", "mlp_ratios", "sr_ratios", "patch",
-            "cluster_scales", "num_neighbors",
+            "cluster_scales", "num_neighbors", "cluster_parts",
         )
     },
     "data.name": names(),

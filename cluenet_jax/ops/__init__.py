@@ -45,6 +45,7 @@ from cluenet_jax.ops.matching import (
     sample_boxes,
 )
 from cluenet_jax.ops.nms import multiclass_nms, nms
+from cluenet_jax.ops.parts import cluster_in_parts, clusters_in_parts
 from cluenet_jax.ops.pixel_loss import DENOMINATORS, segmentation_loss
 from cluenet_jax.ops.platform import (
     adaptive_avg_pool,
@@ -84,7 +85,9 @@ __all__ = [
     "box_iou",
     "box_levels",
     "clip_boxes",
+    "cluster_in_parts",
     "cluster_mean",
+    "clusters_in_parts",
     "confusion_matrix",
     "cosine_similarity",
     "decode_boxes",

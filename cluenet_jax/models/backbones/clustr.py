@@ -55,6 +55,7 @@ class ClusteredAttention(nn.Module):
       sr_ratio: r; a scale s has about s N / r^2 clusters. 1 means plain attention.
       cluster_scales: The scales, ascending.
       num_neighbors: Tokens that a density is measured over.
+      cluster_parts: Parts of each axis of the map that are clustered alone.
       dtype: Type of the matrix products.
     """
 
@@ -62,11 +63,12 @@ class ClusteredAttention(nn.Module):
     sr_ratio: int
     cluster_scales: tuple[int, ...]
     num_neighbors: int
+    cluster_parts: int = 1
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """`x` is `[B, N, C]`.
+    def __call__(self, x: jax.Array, grid: tuple[int, int]) -> tuple[jax.Array, jax.Array | None]:
+        """`x` is `[B, N, C]`, of the rows and columns of a grid.
 
         Returns:
           `[B, N, C]`, and the assignment `[B, scales, N]` int32 (None for plain attention).
@@ -77,7 +79,7 @@ class ClusteredAttention(nn.Module):
             out, assignment = self._attend(query, x, "key_value"), None
         else:
             weights = jnp.exp(linear(1, "weight", jnp.float32)(x))
-            merged, assignment = self._merge(x, weights)
+            merged, assignment = self._merge(x, weights, grid)
             out = sum(
                 self._attend(query, tokens, f"key_value{i + 1}", finer=i > 0)
                 for i, tokens in enumerate(merged)
@@ -85,17 +87,23 @@ class ClusteredAttention(nn.Module):
         out = out.transpose(0, 2, 1, 3).reshape(x.shape)
         return linear(channels, "out", self.dtype)(out), assignment
 
-    def _merge(self, x: jax.Array, weights: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+    def _merge(
+        self, x: jax.Array, weights: jax.Array, grid: tuple[int, int]
+    ) -> tuple[list[jax.Array], jax.Array]:
         """The clustered tokens of each scale, and how they were clustered."""
         batch, tokens, _ = x.shape
         coarsest = max(tokens // self.sr_ratio**2, 1)
         counts = [min(scale * coarsest, tokens) for scale in self.cluster_scales]
+        counts = [ops.clusters_in_parts(grid, count, self.cluster_parts) for count in counts]
         # With a cluster for each token every token is its own center: nothing to compute.
         itself = jnp.broadcast_to(jnp.arange(tokens, dtype=jnp.int32), (batch, tokens))
-        neighbors = min(self.num_neighbors, tokens)
         smaller = [count for count in counts if count < tokens]
         with jax.named_scope("clustering"):
-            clustered = ops.density_peak_clustering(x, smaller, neighbors) if smaller else ()
+            clustered = (
+                ops.cluster_in_parts(x, grid, smaller, self.num_neighbors, self.cluster_parts)
+                if smaller
+                else ()
+            )
         indices = iter(clustered)
         merged, assignments = [], []
         for count in counts:
@@ -143,7 +151,9 @@ class Block(nn.Module):
         drop = drop_path(self.drop_path, train)
         # Pixels in one axis: TPUs would pad two of them.
         tokens = x.reshape(batch, height * width, channels)
-        y, assignment = self.attention(layer_norm("norm1", dtype, _EPSILON)(tokens))
+        y, assignment = self.attention(
+            layer_norm("norm1", dtype, _EPSILON)(tokens), (height, width)
+        )
         tokens = tokens + drop(y)
         mlp = ConvMLP(channels * self.mlp_ratio, residual=True, dtype=dtype, name="mlp")
         normed = layer_norm("norm2", dtype, _EPSILON)(tokens)
@@ -163,6 +173,8 @@ class ClusTR(FourStages):
       patch: Size and stride of the first patch convolution; later ones are 3 and 2.
       cluster_scales: Scales of clustering: (1, 4) published, (1,) for a single one.
       num_neighbors: Tokens that a density is measured over.
+      cluster_parts: Of each stage, the parts of each axis of the map that are clustered alone;
+        ours, see ops/parts.py. 1 is the published model.
       remat: What training computes again to save memory, a key of `layers.REMAT`.
       dtype: Type of the matrix products; parameters, norms, softmax, distances and merged
         sums stay float32.
@@ -177,6 +189,7 @@ class ClusTR(FourStages):
     patch: tuple[int, int] = (7, 4)
     cluster_scales: tuple[int, ...] = (1, 4)
     num_neighbors: int = 5
+    cluster_parts: tuple[int, int, int, int] = (1, 1, 1, 1)
     remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
@@ -196,6 +209,7 @@ class ClusTR(FourStages):
             num_heads=self.num_heads,
             mlp_ratios=self.mlp_ratios,
             sr_ratios=self.sr_ratios,
+            cluster_parts=self.cluster_parts,
         )
         for width, heads in zip(self.dims, self.num_heads, strict=True):
             if width % heads:
@@ -211,9 +225,9 @@ class ClusTR(FourStages):
 
         Returns:
           The levels `[B, H_s, W_s, dims[s]]` after each stage's norm, and of each stage the
-          clusters of its last block, one map per scale, cluster 0 the strongest; where the
-          reduction is 1 each token is a cluster of its own. A pixel's parent is the token of
-          the next stage whose patch is nearest.
+          clusters of its last block, one map per scale, cluster 0 the strongest (of the first
+          part, with parts); where the reduction is 1 each token is a cluster of its own. A
+          pixel's parent is the token of the next stage whose patch is nearest.
         """
         check_images(images)
         batch = images.shape[0]
@@ -244,6 +258,7 @@ class ClusTR(FourStages):
                 self.sr_ratios[stage],
                 tuple(self.cluster_scales),
                 self.num_neighbors,
+                self.cluster_parts[stage],
                 self.dtype,
                 parent=None,
             )

@@ -80,7 +80,9 @@ def test_parameters_are_counted_to_the_last_digit():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, dict(cluster_scales=(1,)), dict(dtype="bfloat16")], ids=str
+    "options",
+    [{}, dict(cluster_scales=(1,)), dict(cluster_parts=(3, 2, 1, 1)), dict(dtype="bfloat16")],
+    ids=str,
 )
 def test_every_option_trains(options):
     # Without dropped branches: two images would leave some without a gradient.
@@ -114,6 +116,27 @@ def test_any_input_size(size):
         assert set(np.unique(index[:, scale])) <= set(range(count))
 
 
+@pytest.mark.parametrize("size", [(64, 64), (50, 38), (3, 2)])
+def test_clusters_of_parts_stay_within_them(size):
+    model = tiny_clustr(cluster_parts=(2, 1, 1, 1))
+    variables = random_variables(model, random_images(1, 32, 32, 3))
+    index = np.asarray(
+        run(model, variables, random_images(2, *size, 3), method="features").maps[0].clusters
+    )
+    height, width = index.shape[2:]
+    # Of odd sides the first part is longer.
+    row, column = (height + 1) // 2, (width + 1) // 2
+    corners = [
+        index[:, :, rows, columns]
+        for rows in (slice(row), slice(row, None))
+        for columns in (slice(column), slice(column, None))
+    ]
+    for scale in range(2):
+        members = [set(np.unique(corner[:, scale])) for corner in corners if corner.size]
+        assert len(set.union(*members)) == sum(map(len, members)), "no cluster is in two parts"
+        assert set.union(*members) <= set(range(sum(map(len, members))))
+
+
 def test_a_backbone_gives_four_levels_and_says_how_they_fit_the_image():
     backbone = cluenet_jax.create_backbone(
         "clustr_nano", dims=(8, 8, 16, 16), num_heads=(1, 2, 2, 4)
@@ -136,6 +159,7 @@ def test_a_backbone_gives_four_levels_and_says_how_they_fit_the_image():
     [
         (dict(cluster_scales=(4, 1)), "ascending"),
         (dict(num_neighbors=0), "at least 1"),
+        (dict(cluster_parts=(2, 2)), "cluster_parts=.* must be four numbers"),
         (dict(num_heads=(3, 2, 2, 4)), "must divide"),
         (dict(gate=False), "has no option 'gate'"),
     ],
