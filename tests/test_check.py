@@ -77,7 +77,7 @@ MASK_RCNN = {
         for name in (
             "neck_width", "rpn_width", "box_width", "mask_width",
             "train_candidates", "train_proposals", "eval_candidates", "eval_proposals",
-            "max_detections",
+            "max_detections", "anchor_scale",
         )
     },
 }  # fmt: skip

@@ -23,6 +23,7 @@ Indices are int32. A leading `...` means any leading axes, the same in all argum
 from cluenet_jax.ops.aggregate import aggregation_weights
 from cluenet_jax.ops.assign import fit_scores, soft_dispatch
 from cluenet_jax.ops.boxes import (
+    ANCHOR_SCALE,
     anchor_grid,
     anchor_validity,
     base_anchors,
@@ -68,6 +69,7 @@ from cluenet_jax.ops.roi_align import box_levels, mask_targets, roi_align
 from cluenet_jax.ops.windows import in_windows
 
 __all__ = [
+    "ANCHOR_SCALE",
     "DENOMINATORS",
     "IGNORED",
     "INVALID",

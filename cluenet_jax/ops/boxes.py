@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of an anchor's side at ratio 1, in strides of its level.
+# An anchor's side at ratio 1, in strides of its level; as published.
 ANCHOR_SCALE = 8
 # Height over width.
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
@@ -120,12 +120,13 @@ def base_anchors(
     return np.concatenate([-half, half], axis=-1)
 
 
-def anchor_grid(size: tuple[int, int], stride: int) -> jax.Array:
+def anchor_grid(size: tuple[int, int], stride: int, scale: float = ANCHOR_SCALE) -> jax.Array:
     """The anchors of a level, around the upper left corners of its cells, not clipped.
 
     Args:
       size: Rows and columns of the level.
       stride: Image pixels per cell along an axis.
+      scale: An anchor's side at ratio 1, in strides.
 
     Returns:
       `[H * W * A, 4]` float32, ordered by row, column and ratio.
@@ -133,7 +134,7 @@ def anchor_grid(size: tuple[int, int], stride: int) -> jax.Array:
     rows, columns = (jnp.arange(n, dtype=jnp.float32) * stride for n in size)
     y, x = jnp.meshgrid(rows, columns, indexing="ij")
     corners = jnp.stack([x, y, x, y], axis=-1)[:, :, None]
-    return (corners + jnp.asarray(base_anchors(stride))).reshape(-1, 4)
+    return (corners + jnp.asarray(base_anchors(stride, scale))).reshape(-1, 4)
 
 
 def anchor_validity(

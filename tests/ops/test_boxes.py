@@ -31,6 +31,13 @@ def test_anchors_are_the_recorded_ones(level):
     np.testing.assert_array_equal(grid, ANCHORS[f"maskrcnn/level{level}"])
 
 
+def test_smaller_anchors_have_the_same_centers_and_shapes():
+    whole, half = ops.anchor_grid((3, 4), 4), ops.anchor_grid((3, 4), 4, scale=4)
+    centers = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (whole, half)]
+    np.testing.assert_allclose(*centers, atol=1e-5)
+    np.testing.assert_allclose(whole[:, 2:] - whole[:, :2], 2 * (half[:, 2:] - half[:, :2]))
+
+
 @pytest.mark.parametrize("level", range(5))
 def test_anchors_beyond_the_padded_image_are_not_valid(level):
     recorded = {

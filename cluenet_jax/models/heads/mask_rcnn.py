@@ -61,16 +61,14 @@ class MaskRCNN(nn.Module):
       num_classes: K, without background.
       masks: Whether there is a mask head.
       stride: Image pixels per pixel of the first level, along an axis.
-      neck_width: Channels of the neck.
-      rpn_width: Channels of the proposal network.
-      box_width: Channels of the box head.
-      mask_width: Channels of the mask head.
+      anchor_scale: Side of a level's square anchor, in its strides; less for small objects.
+      neck_width, rpn_width: Channels of the neck and of the proposal network.
+      box_width, mask_width: Channels of the box head and of the mask head.
       rpn_samples: Anchors of an image that its losses are made of.
       roi_samples: Boxes of an image that the losses of the other heads are made of.
       train_candidates: Boxes of a level that may be proposed, for the losses.
       train_proposals: Boxes of an image that are proposed, for the losses.
-      eval_candidates: The same, for detections.
-      eval_proposals: The same, for detections.
+      eval_candidates, eval_proposals: The same, for detections.
       score_threshold: What a detection's score is above.
       max_detections: D, detections of an image.
       dtype: Type of the activations; parameters, boxes, scores and logits are float32.
@@ -80,6 +78,7 @@ class MaskRCNN(nn.Module):
     num_classes: int
     masks: bool = True
     stride: int = 4
+    anchor_scale: int = ops.ANCHOR_SCALE
     neck_width: int = 256
     rpn_width: int = 256
     box_width: int = 1024
@@ -96,7 +95,8 @@ class MaskRCNN(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        names = ("neck_width", "rpn_width", "box_width", "mask_width", "stride", "max_detections")
+        names = ("neck_width", "rpn_width", "box_width", "mask_width", "max_detections")
+        names += ("stride", "anchor_scale")
         names += tuple(f"{m}_{n}" for m in ("train", "eval") for n in ("candidates", "proposals"))
         check_options(0.0, **{name: getattr(self, name) for name in names})
         # Fewer have no positive ones.
@@ -202,10 +202,9 @@ class MaskRCNN(nn.Module):
 
     def anchors(self, pyramid: Levels) -> list[jax.Array]:
         """`[N_s, 4]` of each level of the neck."""
-        sizes = [level.shape[1:3] for level in pyramid]
         return [
-            ops.anchor_grid(size, stride)
-            for size, stride in zip(sizes, self._strides(len(sizes)), strict=True)
+            ops.anchor_grid(level.shape[1:3], stride, self.anchor_scale)
+            for level, stride in zip(pyramid, self._strides(len(pyramid)), strict=True)
         ]
 
     def match_anchors(self, pyramid: Levels, truths: Truths, padded_sizes: jax.Array) -> jax.Array:

@@ -101,6 +101,20 @@ def test_detections_lie_in_their_image_by_falling_score():
         assert (overlaps[same] <= 0.5 + 1e-6).all()
 
 
+def test_small_anchors_are_matched_with_small_objects():
+    """Of the published scale none overlaps an object of 6 pixels enough."""
+    boxes = np.asarray([[[10, 12, 16, 18]], [[30, 4, 36, 10]]], np.float32)
+    small = Truths(boxes, np.zeros((2, 1), np.int32), np.ones((2, 1), bool))
+
+    def positives(scale):
+        head = tiny_head(anchor_scale=scale)
+        pyramid = (*LEVELS, LEVELS[-1][:, ::2, ::2])
+        matched = head.clone(parent=None).match_anchors(pyramid, small, IMAGE_SIZES)
+        return (np.asarray(matched) > 0).sum(-1)
+
+    assert not positives(8).any() and positives(2).all()
+
+
 def test_slots_that_nothing_was_detected_for_are_zeros():
     found = detect(tiny_head(max_detections=500))
     assert 7 < found["valid"].sum() < 500
