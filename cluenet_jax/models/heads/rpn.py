@@ -61,19 +61,60 @@ class RPNHead(nn.Module):
     def __call__(self, levels: tuple[jax.Array, ...]) -> list[LevelOutput]:
         """`levels` are `[B, H_s, W_s, C]`, finest first."""
         init = nn.initializers.normal(0.01)
-        hidden = nn.Conv(
-            self.width, (3, 3), padding=1, kernel_init=init, dtype=self.dtype, name="hidden"
-        )
-        objectness = nn.Dense(_NUM_ANCHORS, kernel_init=init, name="objectness")
-        deltas = nn.Dense(4 * _NUM_ANCHORS, kernel_init=init, name="deltas")
-        outputs = []
+        hidden = SharedConv(self.width, init, self.dtype, name="hidden")(levels)
+        # All cells in one axis: on several devices the gradients of layers that are used level by
+        # level would be exchanged cell by cell.
+        x = jnp.concatenate([_cells(nn.relu(level)) for level in hidden], axis=1)
+        x = x.astype(jnp.float32)
+        objectness = nn.Dense(_NUM_ANCHORS, kernel_init=init, name="objectness")(x)
+        deltas = nn.Dense(4 * _NUM_ANCHORS, kernel_init=init, name="deltas")(x)
+        outputs, start = [], 0
         for level in levels:
-            x = nn.relu(hidden(level)).astype(jnp.float32)
-            batch = x.shape[0]
-            outputs.append(
-                LevelOutput(objectness(x).reshape(batch, -1), deltas(x).reshape(batch, -1, 4))
-            )
+            end = start + level.shape[1] * level.shape[2]
+            own = objectness[:, start:end], deltas[:, start:end]
+            batch = level.shape[0]
+            outputs.append(LevelOutput(own[0].reshape(batch, -1), own[1].reshape(batch, -1, 4)))
+            start = end
         return outputs
+
+
+class SharedConv(nn.Module):
+    """A convolution of 3x3 pixels, the same for all levels.
+
+    Its kernel is converted once. As often as it is, several devices would exchange its gradient.
+
+    Attributes:
+      width: Channels.
+      kernel_init: Of the kernel.
+      dtype: Of the convolution and its output.
+    """
+
+    width: int
+    kernel_init: nn.initializers.Initializer
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, levels: Sequence[jax.Array]) -> list[jax.Array]:
+        """Each of `[B, H_s, W_s, C]` becomes `[B, H_s, W_s, width]`."""
+        shape = (3, 3, levels[0].shape[-1], self.width)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        return [
+            jax.lax.conv_general_dilated(
+                level.astype(self.dtype),
+                kernel,
+                (1, 1),
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            + bias
+            for level in levels
+        ]
+
+
+def _cells(level: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` to `[B, H * W, C]`."""
+    return level.reshape(level.shape[0], -1, level.shape[-1])
 
 
 def propose(
