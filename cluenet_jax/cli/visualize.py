@@ -162,8 +162,8 @@ def save(
         pixels = overlay(image, regions, _SIDE, colors)
         Image.fromarray(pixels).save(folder / f"decision{count}.png")
     if explanation.instances:
-        arrays["instance_masks"] = np.stack([found.mask for found in explanation.instances])
-        arrays["instance_boxes"] = np.stack([found.box for found in explanation.instances])
+        arrays["instance_masks"] = np.stack([instance.mask for instance in explanation.instances])
+        arrays["instance_boxes"] = np.stack([instance.box for instance in explanation.instances])
     np.savez_compressed(folder / "maps.npz", **arrays)
 
 
