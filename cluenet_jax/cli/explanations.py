@@ -10,6 +10,8 @@ from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel
 from cluenet_jax.data import Example, batched_by_shape
 
+# The least longer side of a drawing, in pixels, where it has text.
+_DRAWN = 480
 # Answers of the model that are shown beside an image.
 _MAX_ENTRIES = 5
 
@@ -22,6 +24,7 @@ def explain_prediction(
     target_name: str | None = None,
     name: str = "",
     truth: str | None = None,
+    num_instances: int = 0,
 ) -> explain.Explanation:
     """Explains what a trained model says of an image.
 
@@ -31,19 +34,27 @@ def explain_prediction(
       counts: Numbers of regions K of the decision maps.
       target_name: The target that importance is for; the one the model is surest of if None.
       name, truth: As in `Explanation`.
+      num_instances: At most so many of the objects that the model detects are in it.
     """
     names, image = trained.task.target_names, example["image"]
-    normalized = np.asarray(trained.preprocessing.normalize(image))
+    batch = {key: array[None] for key, array in example.items()}
+    normalized = np.asarray(trained.task.normalized(batch)[0])
     if target_name is None:
         best = jax.jit(trained.best_targets)(trained.variables, normalized[None])
         target = int(best[0])
     else:
         target = names.index(target_name)
     (result,) = trained.predict([example], batch_size=1)
-    drawing = None
-    if result.images():
-        drawing = np.asarray(trained.task.draw(Image.fromarray(image), result))
-    return explain.explain_image(
+    drawing, entries = None, result.entries()
+    if result.least_drawn is None:
+        entries = entries[:_MAX_ENTRIES]
+    else:
+        entries = [entry for entry in entries if entry[1] >= result.least_drawn]
+    if result.images() or result.least_drawn is not None:
+        drawing = np.asarray(trained.task.draw(Image.fromarray(image), result.enlarged(_DRAWN)))
+    height, width = trained.task.shown_size(example)
+    instances = result.instances((height, width), num_instances)
+    explanation = explain.explain_image(
         trained.model,
         trained.score,
         trained.variables,
@@ -52,11 +63,14 @@ def explain_prediction(
         target,
         counts,
         target_name=names[target],
-        entries=result.entries()[:_MAX_ENTRIES],
+        entries=entries,
         name=name,
         truth=truth,
         drawing=drawing,
+        instances=[explain.Instance(*fields) for fields in instances],
+        least_score=result.least_drawn,
     )
+    return explanation.cropped(height, width)
 
 
 def model_line(trained: TrainedModel, path: str) -> str:

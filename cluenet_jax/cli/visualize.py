@@ -4,11 +4,14 @@ python -m cluenet_jax visualize --checkpoint=DIR --out=DIR image.jpg folder/ ...
 
 For every image OUT gets a folder with `figure.png`, overlays and `maps.npz` (all maps as
 arrays); `contact_sheet.png` is an overview of the first ones; `--report` adds `report.html`, to
-look through without a model. Where the path of an image names its true target, such as a folder
+look through without a model. Of a model that detects objects each folder also gets
+`instances.json`, how well the clusters agree with the best objects' masks, and `instances.png`,
+the clusters inside these. Where the path of an image names its true target, such as a folder
 of that name, it is shown.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +26,7 @@ from cluenet_jax.cli.images import eval_images, new_path, read_images
 from cluenet_jax.errors import UserError
 from cluenet_jax.explain import Explanation
 from cluenet_jax.tasks.base import Task
-from cluenet_jax.visualization import contact_sheet, draw_explanation, report
+from cluenet_jax.visualization import contact_sheet, draw_explanation, draw_instances, report
 from cluenet_jax.visualization.colors import score_colors
 from cluenet_jax.visualization.drawing import overlay
 
@@ -48,19 +51,32 @@ def main(argv: list[str]) -> int:
         errors.append(message)
         print(f"Skipped: {message}", file=sys.stderr)
 
-    explanations, folders, comparison = [], set(), explain.PartitionComparison()
+    explanations, folders = [], set()
+    comparison, detected = explain.PartitionComparison(), explain.InstanceComparison()
     for name, image, truth, mask in _labeled_images(trained, args, on_error):
         example = trained.task.unlabeled_example(image)
-        explanation = explain_prediction(trained, example, args.regions, name=name, truth=truth)
+        explanation = explain_prediction(
+            trained,
+            example,
+            args.regions,
+            name=name,
+            truth=truth,
+            num_instances=args.num_instances,
+        )
+        folder = new_path(out, name, folders)
+        save(explanation, folder, tuple(args.heads), args.smooth)
         if mask is not None:
             comparison.add(_partitions(explanation, args.regions[0]), mask)
-        save(explanation, new_path(out, name, folders), tuple(args.heads), args.smooth)
+        if explanation.least_score is not None and args.num_instances:
+            _save_instances(explanation, folder, args, detected)
         if args.report or len(explanations) < _CONTACT_SHEET:
             explanations.append(explanation)
     if not explanations:
         raise UserError("There is no image to draw.")
     contact_sheet(explanations[:_CONTACT_SHEET]).save(out / "contact_sheet.png")
     print(f"Maps of {len(folders)} images: {out} (overview: {out / 'contact_sheet.png'})")
+    if explanations[0].least_score is not None and args.num_instances:
+        print(detected.to_text())
     if args.report:
         text = _report(trained, explanations, comparison, args)
         (out / "report.html").write_text(text, encoding="utf-8")
@@ -96,6 +112,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--num_scored", type=int, default=32, metavar="N", help="the report scores N images' maps"
     )
+    parser.add_argument(
+        "--num_instances",
+        type=int,
+        default=4,
+        metavar="N",
+        help="the clusters of the N best objects that are detected in an image; 0: of none",
+    )
     parser.add_argument("--masks", help="compare with DIR/NAME.png (255: not counted)")
     args = parser.parse_args(argv)
     for flag, value, least in (
@@ -104,6 +127,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         ("heads", min(args.heads), 0),
         ("regions", min(args.regions), 1),
         ("num_scored", args.num_scored, 0),
+        ("num_instances", args.num_instances, 0),
     ):
         if value is not None and value < least:
             raise UserError(f"--{flag}={value} must be at least {least}.")
@@ -137,7 +161,41 @@ def save(
         colors = score_colors(explanation.scores(count))[regions]
         pixels = overlay(image, regions, _SIDE, colors)
         Image.fromarray(pixels).save(folder / f"decision{count}.png")
+    if explanation.instances:
+        arrays["instance_masks"] = np.stack([instance.mask for instance in explanation.instances])
+        arrays["instance_boxes"] = np.stack([instance.box for instance in explanation.instances])
     np.savez_compressed(folder / "maps.npz", **arrays)
+
+
+def _save_instances(
+    explanation: Explanation,
+    folder: pathlib.Path,
+    args: argparse.Namespace,
+    comparison: explain.InstanceComparison,
+) -> None:
+    """Writes `instances.json` and, where there are any, `instances.png`; counts them."""
+    if explanation.note:
+        print(f"{explanation.name}: {explanation.note}")
+    instances, partitions = explanation.instances, {}
+    if instances:
+        partitions = _partitions(explanation, args.regions[0])
+        draw_instances(explanation, tuple(args.heads)).save(folder / "instances.png")
+    agreements = comparison.add(partitions, instances, len(explanation.entries))
+    numbers = {
+        "least_score": explanation.least_score,
+        "num_detected": len(explanation.entries),
+        "instances": [
+            {
+                "name": instance.name,
+                "score": round(instance.score, 6),
+                "box": np.round(instance.box.astype(float), 3).tolist(),
+                "pixels": int(instance.mask.sum()),
+                "agreement": agreement,
+            }
+            for instance, agreement in zip(instances, agreements, strict=True)
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 def _labeled_images(

@@ -16,6 +16,12 @@ from cluenet_jax.explain.importance import (
     importance_of_masks,
     predicted_class,
 )
+from cluenet_jax.explain.instances import (
+    Instance,
+    InstanceComparison,
+    best_union,
+    instance_agreement,
+)
 from cluenet_jax.explain.maps import (
     ClusterMaps,
     cluster_maps,
@@ -43,8 +49,11 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "Importance",
+    "Instance",
+    "InstanceComparison",
     "PartitionComparison",
     "ScoreFn",
+    "best_union",
     "bootstrap_interval",
     "class_probability",
     "cluster_maps",
@@ -59,6 +68,7 @@ __all__ = [
     "grid_partition",
     "importance",
     "importance_of_masks",
+    "instance_agreement",
     "mask_agreement",
     "partitions_to_compare",
     "predicted_class",

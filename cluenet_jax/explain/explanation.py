@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from cluenet_jax.explain.importance import ScoreFn, importance_of_masks
+from cluenet_jax.explain.instances import Instance
 from cluenet_jax.explain.maps import compute_maps, decision_regions, to_image_grid
 
 
@@ -17,7 +19,7 @@ class Explanation:
 
     Attributes:
       name: What to call the image.
-      image: uint8 `[H, W, 3]`, as the model saw it.
+      image: uint8 `[H, W, 3]`, as the model saw it, without padding.
       truth: The name of the true target, or None.
       entries: The model's best answers with their scores in 0 .. 1, best first.
       clusters: For each stage int32 `[G, H_s, W_s]`.
@@ -28,6 +30,9 @@ class Explanation:
       target_name: The target that importance is for.
       drawing: uint8 `[H', W', 3]`, the image with the model's answer drawn on it, where a drawing
         says more than `entries`; else None.
+      instances: The best of the objects that the model detected.
+      least_score: Of a detected object, the least score in 0 .. 1; None of a model that detects
+        none. Then `entries` are the objects of at least this score.
     """
 
     name: str
@@ -40,6 +45,15 @@ class Explanation:
     importance: dict[int, np.ndarray]
     target_name: str
     drawing: np.ndarray | None = None
+    instances: Sequence[Instance] = ()
+    least_score: float | None = None
+
+    @property
+    def note(self) -> str:
+        """Says that nothing was detected, where it is so; else empty."""
+        if self.least_score is None or self.entries:
+            return ""
+        return f"Nothing detected with a score of at least {self.least_score:.0%}"
 
     @property
     def wrong(self) -> bool:
@@ -54,6 +68,19 @@ class Explanation:
         field, clusters = self.fields[stage - 1], self.clusters[stage - 1]
         head = min(head, len(clusters) - 1)
         return to_image_grid(field[None], clusters[None, head : head + 1])[0, 0]
+
+    def cropped(self, height: int, width: int) -> Self:
+        """The explanation of the image's upper left part, of which the rest is padding.
+
+        Clusters and importance stay those of the whole.
+        """
+        image, fields, decisions = self.image, self.fields, self.decisions
+        return dataclasses.replace(
+            self,
+            image=image[:height, :width],
+            fields=[field[:height, :width] for field in fields],
+            decisions={count: regions[:height, :width] for count, regions in decisions.items()},
+        )
 
     def scores(self, count: int) -> np.ndarray:
         """float32 `[regions]`, the importance of each region of the map with K = `count`."""
@@ -74,6 +101,8 @@ def explain_image(
     name: str = "",
     truth: str | None = None,
     drawing: np.ndarray | None = None,
+    instances: Sequence[Instance] = (),
+    least_score: float | None = None,
 ) -> Explanation:
     """Explains one image.
 
@@ -84,7 +113,7 @@ def explain_image(
       normalized: The same, normalized: float32 `[H, W, 3]`.
       target: The number of the target that importance is for.
       counts: Numbers of regions K of the decision maps.
-      target_name, entries, name, truth, drawing: As in `Explanation`.
+      target_name, entries, name, truth, drawing, instances, least_score: As in `Explanation`.
     """
     images = jnp.asarray(normalized)[None]
     maps = compute_maps(model, variables, images)
@@ -111,4 +140,6 @@ def explain_image(
         importance=scores,
         target_name=target_name,
         drawing=drawing,
+        instances=instances,
+        least_score=least_score,
     )

@@ -31,7 +31,14 @@ Apply = Callable[..., Any]
 
 
 class Result(Protocol):
-    """What a model says of one image, for people and programs."""
+    """What a model says of one image, for people and programs.
+
+    Attributes:
+      least_drawn: Least score, 0 .. 1, of an instance that is drawn; None where the task finds no
+        instances.
+    """
+
+    least_drawn: ClassVar[float | None] = None
 
     def entries(self) -> list[tuple[str, float]]:
         """Names with scores in 0 .. 1, best first."""
@@ -54,6 +61,28 @@ class Result(Protocol):
     def images(self) -> dict[str, Image.Image]:
         """Images that hold the result itself, by what is appended to a file's name."""
         return {}
+
+    def instances(
+        self, shape: tuple[int, int], count: int
+    ) -> list[tuple[str, float, np.ndarray, np.ndarray]]:
+        """The instances that are drawn, in pixels of the image as the model saw it.
+
+        Args:
+          shape: Height and width of that image, without padding.
+          count: At most how many.
+
+        Returns:
+          Best first: the name, the score in 0 .. 1, the box float32 `[4]`, x1, y1, x2, y2, and the
+          mask bool `[*shape]`.
+        """
+        return []
+
+    def enlarged(self, side: int) -> "Result":
+        """The same of the image with its longer side at least `side`, so that text has room.
+
+        By default itself: not every drawing has text.
+        """
+        return self
 
 
 class Evaluator(Protocol):
@@ -157,6 +186,10 @@ class Task(Protocol):
         """An image of any size for `predict`: `image`, of `see`, and what else it needs."""
         return {"image": self.see(image)}
 
+    def shown_size(self, example: Example) -> tuple[int, int]:
+        """Height and width of what is not padding in the image of an `unlabeled_example`."""
+        return example["image"].shape[:2]
+
     def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of what `train_example` gives, reading nothing."""
         ...
@@ -167,9 +200,13 @@ class Task(Protocol):
 
     # On the devices, pure functions.
 
+    def normalized(self, batch: Batch) -> jax.Array:
+        """float32 `[B, H, W, 3]`: the uint8 `image` of a batch as the model takes it."""
+        return self.preprocessing.normalize(batch["image"])
+
     def augment(self, key: jax.Array, batch: Batch) -> Batch:
         """A training batch, augmented and normalized; by default normalized alone."""
-        return {**batch, "image": self.preprocessing.normalize(batch["image"])}
+        return {**batch, "image": self.normalized(batch)}
 
     def loss(self, apply: Apply, batch: Batch) -> tuple[jax.Array, Means]:
         """The loss of an augmented batch, a scalar, and the means of `train_metrics`."""

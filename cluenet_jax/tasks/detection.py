@@ -187,6 +187,11 @@ class Detection(ConfiguredTask):
         original = np.array((image.height, image.width), np.int32)
         return {**self._seen(np.asarray(image)), "original": original}
 
+    def shown_size(self, example: Example) -> tuple[int, int]:
+        """The image's size on its canvas."""
+        height, width = example["size"]
+        return int(height), int(width)
+
     def _seen(self, pixels: np.ndarray) -> Example:
         seen = self._resized(pixels)
         return self._on_canvas(seen, pick_canvas(seen.shape[:2], self._eval_canvases))
@@ -215,11 +220,8 @@ class Detection(ConfiguredTask):
 
     # On the devices.
 
-    def augment(self, key: jax.Array, batch: Batch) -> Batch:
-        """Normalized images, zero beyond their sizes."""
-        return {**batch, "image": self._normalized(batch)}
-
-    def _normalized(self, batch: Batch) -> jax.Array:
+    def normalized(self, batch: Batch) -> jax.Array:
+        """float32 `[B, H, W, 3]`, zero beyond the images' sizes."""
         images, sizes = batch["image"], batch["size"]
         rows, columns = (jnp.arange(side) for side in images.shape[1:3])
         inside = (rows[:, None] < sizes[:, :1, None]) & (columns < sizes[:, 1:, None])
@@ -234,7 +236,7 @@ class Detection(ConfiguredTask):
 
     def predict(self, apply: Apply, batch: Batch) -> Predictions:
         """What the head detects; of images without a truth with `size` and `original`."""
-        detections = apply(self._normalized(batch), image_sizes=batch["size"])
+        detections = apply(self.normalized(batch), image_sizes=batch["size"])
         if "truth" in batch:
             return detections
         return {**detections, "size": batch["size"], "original": batch["original"]}

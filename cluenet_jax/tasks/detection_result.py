@@ -2,18 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from cluenet_jax.data import DatasetInfo
-from cluenet_jax.data.rle import decode_rle
+from cluenet_jax.data.rle import decode_rle, encode_bitmap
 from cluenet_jax.metrics.masks import encode_mask
 from cluenet_jax.tasks.base import Result
-
-# Detections below it are not drawn.
-_LEAST_DRAWN = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +34,8 @@ class DetectionResult(Result):
     size: tuple[int, int]
     seen: tuple[int, int]
     info: DatasetInfo
+
+    least_drawn: ClassVar[float] = 0.3
 
     @classmethod
     def of_slots(cls, slots: Mapping[str, np.ndarray], info: DatasetInfo) -> Self:
@@ -80,10 +79,47 @@ class DetectionResult(Result):
             entry["segmentation"] = {**code, "counts": code["counts"].decode()}
         return entry
 
+    def instances(
+        self, shape: tuple[int, int], count: int
+    ) -> list[tuple[str, float, np.ndarray, np.ndarray]]:
+        """Without masks, the mask of an instance is its box."""
+        names, factors = self.info.class_names, np.divide(shape, self.size)[[1, 0, 1, 0]]
+        instances = []
+        for index in self._drawn()[:count]:
+            box = (self.boxes[index] * factors).astype(np.float32)
+            if self.masks is None:
+                mask = _inside(box, shape)
+            else:
+                own = Image.fromarray(decode_rle(self.masks[index]))
+                mask = np.asarray(own.resize(shape[::-1], Image.Resampling.NEAREST)) != 0
+            score = float(self.scores[index])
+            instances.append((names[self.labels[index]], score, box, mask))
+        return instances
+
+    def enlarged(self, side: int) -> Self:
+        """A whole number of times as large, the masks' pixels repeated."""
+        factor = -(-side // max(self.size))
+        if factor <= 1:
+            return self
+        masks = self.masks
+        if masks is not None:
+            bitmaps = (decode_rle(code) for code in masks)
+            masks = [encode_bitmap(b.repeat(factor, 0).repeat(factor, 1)) for b in bitmaps]
+        size = (self.size[0] * factor, self.size[1] * factor)
+        return dataclasses.replace(self, boxes=self.boxes * factor, masks=masks, size=size)
+
+    def _drawn(self) -> np.ndarray:
+        """Indices of what is likely, best first."""
+        return np.flatnonzero(self.scores >= self.least_drawn)
+
     def drawn_on(self, image: Image.Image) -> Image.Image:
         """Boxes, masks and names of what is likely, on the image at its own size."""
         image = image.copy()
-        for index in np.flatnonzero(self.scores >= _LEAST_DRAWN)[::-1]:
+        # In proportion, since people see large images made smaller.
+        unit = max(image.size) / 480
+        line, stroke = max(round(2 * unit), 1), max(round(unit), 1)
+        font = ImageFont.load_default(max(round(13 * unit), 10))
+        for index in self._drawn()[::-1]:
             color = self.info.palette[self.labels[index]]
             if max(color) < 128:
                 color = tuple(255 - value for value in color)
@@ -93,7 +129,16 @@ class DetectionResult(Result):
                 image.paste(filling, mask=opacity)
             draw = ImageDraw.Draw(image)
             x1, y1, *_ = box = self.boxes[index].tolist()
-            draw.rectangle(box, outline=color)
+            draw.rectangle(box, outline=color, width=line)
             text = f"{self.info.class_names[self.labels[index]]} {self.scores[index]:.0%}"
-            draw.text((x1 + 2, y1 + 1), text, fill=color)
+            # Within the image, and on any ground.
+            left = max(min(x1 + 2, image.width - draw.textlength(text, font) - 2), 0)
+            draw.text((left, y1), text, "white", font, stroke_width=stroke, stroke_fill="black")
         return image
+
+
+def _inside(box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """bool `[*shape]`: the pixels whose centers are inside a box."""
+    rows, columns = (np.arange(side) + 0.5 for side in shape)
+    x1, y1, x2, y2 = box
+    return ((rows >= y1) & (rows < y2))[:, None] & (columns >= x1) & (columns < x2)

@@ -2,5 +2,6 @@
 
 from cluenet_jax.visualization.figures import contact_sheet, draw_explanation
 from cluenet_jax.visualization.html_report import assets, report, viewer
+from cluenet_jax.visualization.instances import draw_instances
 
-__all__ = ["assets", "contact_sheet", "draw_explanation", "report", "viewer"]
+__all__ = ["assets", "contact_sheet", "draw_explanation", "draw_instances", "report", "viewer"]

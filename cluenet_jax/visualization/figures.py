@@ -1,43 +1,16 @@
 """Figures: the maps of one image, and the contact sheet of many."""
 
-import dataclasses
-
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cluenet_jax.explain import Explanation
 from cluenet_jax.visualization.colors import cluster_colors, mean_colors
-from cluenet_jax.visualization.drawing import enlarge, font, paint, paint_scores, smooth_regions
+from cluenet_jax.visualization.drawing import enlarge, paint, paint_scores, smooth_regions
+from cluenet_jax.visualization.instances import best_stage
+from cluenet_jax.visualization.tiles import Tile, figure
 
-_GAP, _LINE = 8, 18
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """One image of a figure, with a line of text below it."""
-
-    caption: str
-    pixels: np.ndarray | Image.Image
-
-
-def figure(rows: list[list[Tile]], title: str = "", width: int = 224) -> Image.Image:
-    """Tiles in rows, each `width` wide, with their captions; `title` may have several lines."""
-    text_font = font()
-    images = [[_fit(tile.pixels, width) for tile in row] for row in rows]
-    heights = [max((i.height for i in row), default=0) + _LINE + _GAP for row in images]
-    top = _LINE * len(title.splitlines()) + _GAP
-    columns = max(len(row) for row in rows)
-    canvas = Image.new("RGB", (columns * (width + _GAP) + _GAP, top + sum(heights)), "white")
-    draw = ImageDraw.Draw(canvas)
-    draw.multiline_text((_GAP, _GAP // 2), title, "black", text_font)
-    y = top
-    for row, row_images, height in zip(rows, images, heights, strict=True):
-        for column, (tile, image) in enumerate(zip(row, row_images, strict=True)):
-            x = _GAP + column * (width + _GAP)
-            canvas.paste(image, (x, y))
-            draw.text((x, y + image.height + 1), tile.caption, "black", text_font)
-        y += height
-    return canvas
+# Answers of the model that a title names.
+_MAX_ENTRIES = 5
 
 
 def draw_explanation(
@@ -59,35 +32,50 @@ def draw_explanation(
         [blank if row else original, *_stages(explanation, head, side)]
         for row, head in enumerate(heads)
     ]
-    fields = [blank]
+    answer = explanation.drawing
+    fields = [blank if answer is None else Tile("the model's answer", enlarge(answer, side))]
     for stage, field in enumerate(explanation.fields, 1):
         pixels = paint(field, mean_colors(image, field), side)
         fields.append(Tile(f"stage {stage}: {len(np.unique(field))} receptive fields", pixels))
     decisions = [blank]
     for count, regions in explanation.decisions.items():
-        caption = f"importance, K = {regions.max() + 1}"
+        caption = f"importance, K = {len(explanation.scores(count))}"
         if smooth:
             regions, caption = smooth_regions(regions, side), f"{caption}, smoothed"
         decisions.append(Tile(caption, paint_scores(regions, explanation.scores(count), side)))
-    best = ", ".join(f"{name} {score:.1%}" for name, score in explanation.entries)
+    entries = explanation.entries
+    best = ", ".join(f"{name} {score:.1%}" for name, score in entries[:_MAX_ENTRIES])
+    if len(entries) > _MAX_ENTRIES:
+        best += f" and {len(entries) - _MAX_ENTRIES} more"
     truth = "" if explanation.truth is None else f" (truth: {explanation.truth})"
+    best = best or explanation.note
     title = f"{explanation.name}{truth}\n{best}\nImportance is for: {explanation.target_name}"
     return figure([*rows, fields, decisions], title, side)
 
 
 def contact_sheet(explanations: list[Explanation], side: int = 128) -> Image.Image:
-    """An overview, two images per row: the image, its stages, the first decision map."""
+    """An overview, two images per row: the image, its stages, the first decision map.
+
+    On the image is the model's answer, where that is a drawing; where objects were detected, the
+    clusters of the best one come last.
+    """
     cells = []
     for explanation in explanations:
         caption = "".join(f"{name} {score:.0%}" for name, score in explanation.entries[:1])
+        if explanation.note:
+            caption = "nothing detected"
         count, regions = next(iter(explanation.decisions.items()))
-        cells.append(
-            [
-                Tile(caption, enlarge(explanation.image, side)),
-                *_stages(explanation, 0, side, "stage {stage}"),
-                Tile("importance", paint_scores(regions, explanation.scores(count), side)),
-            ]
-        )
+        image = explanation.image if explanation.drawing is None else explanation.drawing
+        cell = [
+            Tile(caption, enlarge(image, side)),
+            *_stages(explanation, 0, side, "stage {stage}"),
+            Tile("importance", paint_scores(regions, explanation.scores(count), side)),
+        ]
+        if explanation.instances:
+            cell.append(best_stage(explanation, explanation.instances[0], side))
+        elif explanation.least_score is not None:
+            cell.append(Tile("", np.full((side, side, 3), 255, np.uint8)))
+        cells.append(cell)
     return figure([sum(cells[i : i + 2], []) for i in range(0, len(cells), 2)], "", side)
 
 
@@ -101,13 +89,3 @@ def _stages(
         pixels = paint(index, cluster_colors(index), side)
         tiles.append(Tile(caption.format(stage=stage, head=chosen), pixels))
     return tiles
-
-
-def _fit(pixels: np.ndarray | Image.Image, width: int) -> Image.Image:
-    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
-    if image.width == width:
-        return image
-    height = max(round(image.height * width / image.width), 1)
-    smaller = image.width > width
-    resampling = Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
-    return image.resize((width, height), resampling)

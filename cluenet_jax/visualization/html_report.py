@@ -17,6 +17,7 @@ from PIL import Image
 from cluenet_jax.explain import Explanation, Faithfulness
 from cluenet_jax.visualization.colors import PALETTE, cluster_colors, score_colors
 from cluenet_jax.visualization.drawing import enlarge, paint
+from cluenet_jax.visualization.instances import best_stage
 
 # Worst mistakes that a report shows.
 _MISTAKES = 12
@@ -29,6 +30,7 @@ def viewer(explanation: Explanation) -> str:
         "image": _png(image),
         "size": [image.shape[1], image.shape[0]],
         "entries": explanation.entries,
+        "note": explanation.note,
         "drawing": None if explanation.drawing is None else _png(explanation.drawing),
         "targetName": explanation.target_name,
         "stages": [
@@ -110,13 +112,17 @@ def _rows(explanations: list[Explanation]) -> str:
             tiles[f"stage {stage}"] = _png(paint(index, cluster_colors(index), 96))
         colors = score_colors(explanation.scores(count))[regions]
         tiles["importance"] = _png(paint(regions, colors, 96))
+        if explanation.instances:
+            tile = best_stage(explanation, explanation.instances[0], 112)
+            tiles[tile.caption] = _png(tile.pixels)
         images = "".join(
             f'<figure><img src="{url}" alt="{name}"><figcaption>{name}</figcaption></figure>'
-            for name, url in tiles.items()
+            for name, url in ((html.escape(name), url) for name, url in tiles.items())
         )
         entries = "<br>".join(
             f"{html.escape(name)} {score:.1%}" for name, score in explanation.entries[:3]
         )
+        entries = entries or explanation.note
         truth = "" if explanation.truth is None else f"<br>true: {html.escape(explanation.truth)}"
         kind = " wrong" if explanation.wrong else ""
         rows.append(

@@ -162,7 +162,7 @@
       ? [element("img", { src: explanation.drawing, alt: "the model's answer" })] : [];
     root.replaceChildren(canvas, ...drawing, element("div", { className: "side" }, [
       choices("Show", `${id}-view`, views, 0, (i) => { state.view = i; choose(); }),
-      heads, tooltip, scores]));
+      heads, tooltip, element("p", { textContent: explanation.note }), scores]));
     choose();
     root.dataset.ready = "yes";
   };

@@ -1,5 +1,9 @@
 """The demo, in a real browser: what it shows, and that uploads are bounded and deleted."""
 
+import base64
+import contextlib
+import io
+import json
 import os
 import pathlib
 import re
@@ -10,16 +14,19 @@ import tempfile
 import pytest
 from PIL import Image
 
+from cluenet_jax.checkpoints.load import load
 from cluenet_jax.cli import demo
 from cluenet_jax.errors import ImageError, UserError
 from tests.helpers.browser import canvas, hover, open_page
+from tests.helpers.detection import save_checkpoint
 from tests.helpers.images import encode, smooth_image
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def server(checkpoint):
+@contextlib.contextmanager
+def served(checkpoint):
+    """The URL of the demo of a checkpoint, and the folder for what is uploaded."""
     pytest.importorskip("gradio", reason="Gradio, an optional extra, is not installed")
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-m", "cluenet_jax", "demo", f"--checkpoint={checkpoint}"]
@@ -33,10 +40,19 @@ def server(checkpoint):
         line = process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+/", line)
         assert url, line
-        yield url[0], pathlib.Path(scratch)
-        process.send_signal(2)
-        assert process.wait(30) == 0
+        try:
+            yield url[0], pathlib.Path(scratch)
+        finally:
+            process.send_signal(2)
+            code = process.wait(30)
+        assert code == 0
         assert not list(pathlib.Path(scratch).glob("cluenet-demo-*")), "uploads are gone"
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint):
+    with served(checkpoint) as url_and_scratch:
+        yield url_and_scratch
 
 
 def uploaded(scratch):
@@ -75,6 +91,37 @@ def test_the_demo_shows_clusters_under_the_pointer(server, image_root, browser):
             arg=target,
         )
     assert not uploaded(scratch), "the upload was deleted"
+
+
+def test_objects_are_shown_with_their_scores_beside_the_clusters(tmp_path, browser):
+    checkpoint, file = save_checkpoint(tmp_path / "run", sure=True), tmp_path / "wide.png"
+    # Seen as 64x36 pixels, with padding below.
+    smooth_image(3, 128, 72).save(file)
+    trained = load(str(checkpoint))
+    with Image.open(file) as image:
+        example = trained.task.unlabeled_example(image)
+    (result,) = trained.predict([example], batch_size=1)
+    drawn = trained.task.draw(Image.fromarray(example["image"]), result.enlarged(480))
+    assert len(result.entries()) == 4
+    with served(checkpoint) as (url, scratch), open_page(browser, url) as page:
+        page.wait_for_selector("input[type=file]", state="attached")
+        page.set_input_files("input[type=file]", file)
+        page.wait_for_selector(".cluenet-viewer[data-ready=yes]")
+        rows = page.locator(".cluenet-viewer tr").all_inner_texts()
+        assert [row.split()[:2] for row in rows] == [
+            [name, f"{100 * score:.1f}"] for name, score in result.entries()
+        ]
+        url_of_answer = page.get_attribute(".cluenet-viewer img", "src")
+        answer = Image.open(io.BytesIO(base64.b64decode(url_of_answer.split(",")[1])))
+        assert answer.size == (512, 288) and answer.tobytes() == drawn.tobytes()
+        explanation = json.loads(page.get_attribute(".cluenet-viewer", "data-explanation"))
+        assert explanation["size"] == [64, 36] and len(explanation["stages"]) == 4
+        first = canvas(page)
+        page.click("text=stage 2")
+        hover(page, 0.51, 0.52)
+        assert "Row 18, column 32: cluster" in page.inner_text(".tooltip")
+        assert canvas(page) != first
+        assert not uploaded(scratch)
 
 
 @pytest.mark.parametrize("kind", ["text", "bomb", "truncated"])

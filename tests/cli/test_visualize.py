@@ -58,6 +58,7 @@ def test_images_of_the_evaluation_set_at_another_size(checkpoint, tmp_path, caps
         (["gone.png"], "no image to draw"),
         (["a.png", "--regions", "0"], "--regions=0"),
         (["--num_images=0"], "--num_images=0"),
+        (["a.png", "--num_instances=-1"], "--num_instances=-1"),
         (["--num_images=2", "--masks=x"], "add --report"),
         (["--num_images=2", "--masks=x", "--report"], "is for image files"),
     ],

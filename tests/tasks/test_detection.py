@@ -15,41 +15,13 @@ from pycocotools import mask as coco_mask
 from cluenet_jax import evaluation
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.cli import export, predict, visualize
-from cluenet_jax.config import default_config
-from cluenet_jax.data import load_dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.tasks import create_task
 from cluenet_jax.train import sharding
 from cluenet_jax.train.loop import train_and_evaluate
 from tests.helpers.compilation import programs_kept
+from tests.helpers.detection import scenes, small_config
 from tests.helpers.images import encode
-
-
-def small_config(**settings):
-    """A tiny model of scenes of digits."""
-    config = default_config("detection")
-    config.data.image_size = 64
-    config.model.cluenet.dims = (8, 8, 16, 16)
-    config.model.cluenet.depths = (1, 1, 1, 1)
-    config.model.cluenet.num_heads = (1, 1, 2, 2)
-    config.model.cluenet.head_dim = 8
-    head = config.model.mask_rcnn
-    head.neck_width = head.rpn_width = head.mask_width = 8
-    head.box_width = 16
-    head.train_candidates = head.eval_candidates = 20
-    head.train_proposals = head.eval_proposals = 8
-    head.rpn_samples, head.roi_samples, head.max_detections = 16, 8, 4
-    # Of untrained models too something is seen.
-    head.score_threshold = 0.01
-    config.augment.long_side, config.augment.short_sides = 64, (64,)
-    config.detection.num_slots = 4
-    config.detection.eval_scale = (64, 64)
-    config.update_from_flattened_dict(settings)
-    return config
-
-
-def scenes():
-    return load_dataset("digit_scenes")
 
 
 def resized_scene(size: tuple[int, int]) -> dict:
@@ -155,6 +127,30 @@ def test_results_are_in_pixels_of_the_image_itself():
     drawn = task.draw(Image.fromarray(batch["image"][0]), result)
     assert drawn.size == image.size and np.asarray(drawn)[20, 60].any()
     assert result.entries() == [("2", 0.75)] and json.dumps(result.to_json(5))
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_small_results_are_enlarged_for_text_and_brought_to_the_models_size(masks):
+    config = small_config(**{"detection.eval_scale": (64, 32), "model.mask_rcnn.masks": masks})
+    task = create_task(config, scenes().info)
+    example = task.unlabeled_example(Image.new("RGB", (120, 40)))
+    assert task.shown_size(example) == (21, 64)
+    batch = {name: array[None] for name, array in example.items()}
+    predictions = dict(task.predict(known_detections, batch))
+    if not masks:
+        del predictions["mask_logits"]
+    (result,) = task.to_results(jax.device_get(predictions))
+    (name, score, box, mask) = result.instances((20, 60), 1)[0]
+    assert (name, score) == ("2", 0.75) and result.instances((20, 60), 0) == []
+    np.testing.assert_allclose(box, [15, 5, 45, 15], rtol=1e-5)
+    expected = np.zeros((20, 60), bool)
+    expected[5:15, 15:45] = True
+    np.testing.assert_array_equal(mask, expected)
+    large = result.enlarged(300)
+    assert large.size == (120, 360) and result.enlarged(120) is result
+    np.testing.assert_allclose(large.boxes, result.boxes * 3)
+    np.testing.assert_array_equal(large.instances((20, 60), 1)[0][3], mask)
+    assert task.draw(Image.fromarray(example["image"]), large).size == (360, 120)
 
 
 def test_what_is_right_is_counted_so_at_every_size():
