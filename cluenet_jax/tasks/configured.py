@@ -12,6 +12,7 @@ from flax import linen as nn
 from cluenet_jax.data import DatasetInfo, Preprocessing, describe_dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.models.settings import model_from_config
+from cluenet_jax.settings import require
 from cluenet_jax.tasks.base import Task
 
 
@@ -24,11 +25,19 @@ class ConfiguredTask(Task):
       info: Of the dataset.
     """
 
+    # The heads that a model may have.
+    heads: ClassVar[tuple[str, ...]]
     # The tensor of published weights that has a row for each class.
     torch_classifier: ClassVar[str]
 
     config: ml_collections.FrozenConfigDict
     info: DatasetInfo
+
+    @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
+        """Raises a UserError for a head of another task; tasks add what they check."""
+        head = config.model.head
+        require(head in cls.heads, "model.head", head, f"{cls.name} takes {' or '.join(cls.heads)}")
 
     @classmethod
     def info_of_weights(
@@ -73,3 +82,29 @@ class ConfiguredTask(Task):
     def build_model(self) -> nn.Module:
         """A backbone and a head of as many outputs as classes."""
         return model_from_config(self.config.model, self.info.num_classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseTask(ConfiguredTask):
+    """A task of images of any aspect: changed at random on the host, evaluated uncropped.
+
+    Its own section has `eval_scale`, bounds of the longer and the shorter side in an evaluation.
+    """
+
+    @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
+        """Raises a UserError for a head of another task, and for a cache."""
+        super().check_config(config)
+        require(
+            not config.data.cache,
+            "data.cache",
+            True,
+            f"{cls.name} changes every image each time it is read; leave it False",
+        )
+
+    def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:
+        """`image_size` becomes the bound of the shorter side, the other changes in proportion."""
+        scale = self.config[self.name].eval_scale
+        config[self.name].eval_scale = (round(max(scale) * image_size / min(scale)), image_size)
+        # Of the square images that an exported program takes; none is a part of a larger one.
+        config.data.image_size, config.eval.resize = image_size, 0
