@@ -27,8 +27,10 @@ class ConfiguredTask(Task):
 
     # The heads that a model may have.
     heads: ClassVar[tuple[str, ...]]
-    # The tensor of published weights that has a row for each class.
+    # The tensor of published weights that has a row for each class, and how many rows it has
+    # besides, for what is of no class.
     torch_classifier: ClassVar[str]
+    torch_other_rows: ClassVar[int] = 0
 
     config: ml_collections.FrozenConfigDict
     info: DatasetInfo
@@ -43,11 +45,14 @@ class ConfiguredTask(Task):
     def info_of_weights(
         cls, weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
     ) -> DatasetInfo:
-        """A class for each row of `torch_classifier`; named by number unless `names` says more."""
+        """The classes of `torch_classifier`'s rows; named by number unless `names` says more."""
         name = cls.torch_classifier
         if name not in weights:
             raise UserError(f"has no tensor {name}, so its number of classes is not known.")
-        classes = len(weights[name])
+        shape = np.shape(weights[name])
+        classes = shape[0] - cls.torch_other_rows if shape else 0
+        if classes < 1:
+            raise UserError(f"has no class: its tensor {name} is {list(shape)}.")
         if names and len(names) != classes:
             raise UserError(f"{len(names)} class names for a model of {classes} classes.")
         info = describe_dataset(dataset, classes)

@@ -57,6 +57,10 @@ class Detection(DenseTask):
     best_metric: ClassVar[str] = "box_ap"
     heads: ClassVar[tuple[str, ...]] = ("mask_rcnn",)
     torch_classifier: ClassVar[str] = "roi_head.bbox_head.fc_cls.weight"
+    # The background, the last one.
+    torch_other_rows: ClassVar[int] = 1
+    torch_dataset: ClassVar[str] = "coco"
+    torch_image_size: ClassVar[int] = 800
 
     @staticmethod
     def default_config() -> dict[str, Any]:
