@@ -77,7 +77,11 @@ def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(runner, undisturbe
 def run_over(runner, count, workdir, *flags):
     """A run over processes, and its metadata at the end of `max_steps`."""
     processes = runner.start_many(count, workdir, *flags)
-    outputs = [process.communicate(timeout=900)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=900)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0] * count, outputs
     return load(str(runner.folder / workdir)).metadata
 
