@@ -263,7 +263,7 @@ def test_what_cannot_be_meant_is_refused_by_its_name(task, key):
     [
         ("model.backbone", "cluenet_tiney", "Did you mean 'cluenet_tiny'"),
         ("model.cluenet.pooling", "max", "icp, fec, shared"),
-        ("model.head", "semantic_fpn", "must be linear to classify whole images"),
+        ("model.head", "semantic_fpn", "classification takes linear"),
         ("model.clustr.num_neighbors", 3, "the backbone is cluenet_nano"),
         ("model.cluenet.dims", (8, 8, 8), "takes None or 4 values"),
         ("seed", -1, "at least 0"),

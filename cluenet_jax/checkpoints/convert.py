@@ -45,7 +45,8 @@ def convert(
       head_options: Options of the head that differ from its defaults.
       dataset: What it was trained on, for the normalization: CIFAR-100 for
         `cluenet_mini_cifar`, else ImageNet's, if left out.
-      image_size: Side of its square images; 32, 224 or 512 if left out, by the model and the task.
+      image_size: Side of its square images, or bound of the shorter side of others; if left out 32,
+        224, 512 or 800, by the model and the task.
       names: Of its targets; numbers if left out.
 
     Raises:

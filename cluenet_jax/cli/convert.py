@@ -24,7 +24,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--head", default="", help="such as upernet; the task's usual one if not")
     parser.add_argument("--head_options", default="{}", help="options of the head, as JSON")
     parser.add_argument("--dataset", default="", help="what it was trained on")
-    parser.add_argument("--image_size", type=int, default=0, help="side in pixels")
+    parser.add_argument(
+        "--image_size", type=int, default=0, help="side, or shorter side, in pixels"
+    )
     parser.add_argument("--names", help="a text file, the name of a target per line")
     args = parser.parse_args(argv)
     if args.dataset and args.dataset not in list_datasets():

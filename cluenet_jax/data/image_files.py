@@ -9,6 +9,27 @@ from cluenet_jax.data.decode import FORMATS
 from cluenet_jax.errors import DatasetError, ImageError
 
 
+def find_root(dataset: str, root: str, content: str, *published: str) -> pathlib.Path:
+    """The folder that holds a dataset.
+
+    Args:
+      dataset: Its name, for messages.
+      root: What `data.dir` says.
+      content: What should be there, for messages.
+      *published: Names of folders; the first that `root` has is taken instead of it.
+
+    Raises:
+      DatasetError: There is no such folder; says what should be there.
+    """
+    if not root:
+        raise DatasetError(f"{dataset} needs --config.data.dir=ROOT, with {content}.")
+    base = pathlib.Path(root).expanduser()
+    if not base.is_dir():
+        raise DatasetError(f"data.dir={root}: there is no such folder.")
+    folders = (base / name for name in published)
+    return next((folder for folder in folders if folder.is_dir()), base)
+
+
 def list_images(folder: str | pathlib.Path) -> list[str]:
     """All image files in a folder and its subfolders, by their endings, sorted."""
     extensions = Image.registered_extensions().items()

@@ -86,6 +86,7 @@ class Classification(ConfiguredTask):
 
     name: ClassVar[str] = "classification"
     best_metric: ClassVar[str] = "top1"
+    heads: ClassVar[tuple[str, ...]] = ("linear",)
     torch_classifier: ClassVar[str] = "head.weight"
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "top1")
 
@@ -118,14 +119,13 @@ class Classification(ConfiguredTask):
             ),
         )
 
-    @staticmethod
-    def check_config(config: ml_collections.ConfigDict) -> None:
+    @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
         """Raises a UserError for a value in these sections that cannot be meant."""
+        super().check_config(config)
         augment = config.augment
         check_settings(augment, "augment", _AUGMENT)
         check_settings(config.classification, "classification", _OWN)
-        head = config.model.head
-        require(head == "linear", "model.head", head, "must be linear to classify whole images")
         area = augment.crop_area
         require(not any(area) or all(area), "augment.crop_area", area, "must be above 0, or (0, 0)")
         hue = augment.color_jitter[3]

@@ -12,6 +12,7 @@ from flax import linen as nn
 from cluenet_jax.data import DatasetInfo, Preprocessing, describe_dataset
 from cluenet_jax.errors import UserError
 from cluenet_jax.models.settings import model_from_config
+from cluenet_jax.settings import require
 from cluenet_jax.tasks.base import Task
 
 
@@ -24,21 +25,34 @@ class ConfiguredTask(Task):
       info: Of the dataset.
     """
 
-    # The tensor of published weights that has a row for each class.
+    # The heads that a model may have.
+    heads: ClassVar[tuple[str, ...]]
+    # The tensor of published weights that has a row for each class, and how many rows it has
+    # besides, for what is of no class.
     torch_classifier: ClassVar[str]
+    torch_other_rows: ClassVar[int] = 0
 
     config: ml_collections.FrozenConfigDict
     info: DatasetInfo
 
     @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
+        """Raises a UserError for a head of another task; tasks add what they check."""
+        head = config.model.head
+        require(head in cls.heads, "model.head", head, f"{cls.name} takes {' or '.join(cls.heads)}")
+
+    @classmethod
     def info_of_weights(
         cls, weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
     ) -> DatasetInfo:
-        """A class for each row of `torch_classifier`; named by number unless `names` says more."""
+        """The classes of `torch_classifier`'s rows; named by number unless `names` says more."""
         name = cls.torch_classifier
         if name not in weights:
             raise UserError(f"has no tensor {name}, so its number of classes is not known.")
-        classes = len(weights[name])
+        shape = np.shape(weights[name])
+        classes = shape[0] - cls.torch_other_rows if shape else 0
+        if classes < 1:
+            raise UserError(f"has no class: its tensor {name} is {list(shape)}.")
         if names and len(names) != classes:
             raise UserError(f"{len(names)} class names for a model of {classes} classes.")
         info = describe_dataset(dataset, classes)
@@ -73,3 +87,29 @@ class ConfiguredTask(Task):
     def build_model(self) -> nn.Module:
         """A backbone and a head of as many outputs as classes."""
         return model_from_config(self.config.model, self.info.num_classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseTask(ConfiguredTask):
+    """A task of images of any aspect: changed at random on the host, evaluated uncropped.
+
+    Its own section has `eval_scale`, bounds of the longer and the shorter side in an evaluation.
+    """
+
+    @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
+        """Raises a UserError for a head of another task, and for a cache."""
+        super().check_config(config)
+        require(
+            not config.data.cache,
+            "data.cache",
+            True,
+            f"{cls.name} changes every image each time it is read; leave it False",
+        )
+
+    def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:
+        """`image_size` becomes the bound of the shorter side, the other changes in proportion."""
+        scale = self.config[self.name].eval_scale
+        config[self.name].eval_scale = (round(max(scale) * image_size / min(scale)), image_size)
+        # Of the square images that an exported program takes; none is a part of a larger one.
+        config.data.image_size, config.eval.resize = image_size, 0

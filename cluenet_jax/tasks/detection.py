@@ -29,10 +29,9 @@ from cluenet_jax.metrics.detection import DetectionEvaluator
 from cluenet_jax.models.heads.mask_rcnn import Truths
 from cluenet_jax.settings import check_settings, integer, number, require, several
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
-from cluenet_jax.tasks.configured import ConfiguredTask
+from cluenet_jax.tasks.configured import DenseTask
 from cluenet_jax.tasks.detection_result import DetectionResult
 
-_HEADS = ("mask_rcnn",)
 _LOSSES = ("rpn_objectness", "rpn_box", "class", "box")
 # The length of most truths of an evaluation, see `encode_truth`.
 _TRUTH_LENGTH = 4096
@@ -52,12 +51,17 @@ _OWN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Detection(ConfiguredTask):
+class Detection(DenseTask):
     """The task; see `cluenet_jax.tasks.base.Task`."""
 
     name: ClassVar[str] = "detection"
     best_metric: ClassVar[str] = "box_ap"
+    heads: ClassVar[tuple[str, ...]] = ("mask_rcnn",)
     torch_classifier: ClassVar[str] = "roi_head.bbox_head.fc_cls.weight"
+    # The background, the last one.
+    torch_other_rows: ClassVar[int] = 1
+    torch_dataset: ClassVar[str] = "coco"
+    torch_image_size: ClassVar[int] = 800
 
     @staticmethod
     def default_config() -> dict[str, Any]:
@@ -88,25 +92,18 @@ class Detection(ConfiguredTask):
             ),
         )
 
-    @staticmethod
-    def check_config(config: ml_collections.ConfigDict) -> None:
+    @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
         """Raises a UserError for a value in these sections that cannot be meant."""
+        super().check_config(config)
         check_settings(config.augment, "augment", _AUGMENT)
         check_settings(config.detection, "detection", _OWN)
-        head = config.model.head
-        require(head in _HEADS, "model.head", head, f"detection takes {' or '.join(_HEADS)}")
         longest = max(config.augment.short_sides)
         require(
             longest <= config.augment.long_side,
             "augment.long_side",
             config.augment.long_side,
             f"must be at least the largest of augment.short_sides, {longest}",
-        )
-        require(
-            not config.data.cache,
-            "data.cache",
-            True,
-            "detection changes every image each time it is read; leave it False",
         )
 
     @property
@@ -271,12 +268,6 @@ class Detection(ConfiguredTask):
         if image.size != result.size[::-1]:
             seen = seen.crop((0, 0, *result.seen[::-1])).resize(result.size[::-1])
         return result.drawn_on(seen)
-
-    def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:
-        """`image_size` becomes the bound of the shorter side, the other changes in proportion."""
-        scale = self.config.detection.eval_scale
-        longer = round(max(scale) * image_size / min(scale))
-        config.detection.eval_scale = (longer, image_size)
 
     def outputs(self, head_output: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """What the head detects, by name."""

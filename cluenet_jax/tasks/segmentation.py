@@ -36,10 +36,9 @@ from cluenet_jax.settings import (
     several,
 )
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
-from cluenet_jax.tasks.configured import ConfiguredTask
+from cluenet_jax.tasks.configured import DenseTask
 from cluenet_jax.tasks.segmentation_result import SegmentationResult
 
-_HEADS = ("semantic_fpn", "upernet")
 _AUGMENT = {
     "scale": several(integer(1), 2),
     "scale_ratio": interval(number(above=0)),
@@ -61,11 +60,12 @@ _OWN = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation(ConfiguredTask):
+class Segmentation(DenseTask):
     """The task; see `cluenet_jax.tasks.base.Task`."""
 
     name: ClassVar[str] = "segmentation"
     best_metric: ClassVar[str] = "miou"
+    heads: ClassVar[tuple[str, ...]] = ("semantic_fpn", "upernet")
     torch_classifier: ClassVar[str] = "decode_head.conv_seg.weight"
     torch_dataset: ClassVar[str] = "ade20k"
     torch_image_size: ClassVar[int] = 512
@@ -109,25 +109,18 @@ class Segmentation(ConfiguredTask):
             ),
         )
 
-    @staticmethod
-    def check_config(config: ml_collections.ConfigDict) -> None:
+    @classmethod
+    def check_config(cls, config: ml_collections.ConfigDict) -> None:
         """Raises a UserError for a value in these sections that cannot be meant."""
+        super().check_config(config)
         check_settings(config.augment, "augment", _AUGMENT)
         own = config.segmentation
         check_settings(own, "segmentation", _OWN)
-        head = config.model.head
-        require(head in _HEADS, "model.head", head, f"segmentation takes {' or '.join(_HEADS)}")
         require(
             own.slide_stride <= own.slide_crop and bool(own.slide_stride) == bool(own.slide_crop),
             "segmentation.slide_stride",
             own.slide_stride,
             f"must be 1 .. slide_crop={own.slide_crop}, or 0 if that is 0",
-        )
-        require(
-            not config.data.cache,
-            "data.cache",
-            True,
-            "segmentation changes every image each time it is read; leave it False",
         )
 
     @classmethod
@@ -325,12 +318,6 @@ class Segmentation(ConfiguredTask):
         """The record's mask."""
         mask = self.see_mask(Image.fromarray(decode_pair(record)[1])).astype(np.int32)
         return np.where(mask == IGNORED, -1, mask)
-
-    def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:
-        """`image_size` becomes the bound of the shorter side, the other changes in proportion."""
-        scale = self.config.segmentation.eval_scale
-        config.data.image_size = image_size
-        config.segmentation.eval_scale = (round(max(scale) * image_size / min(scale)), image_size)
 
     def outputs(self, head_output: jax.Array) -> dict[str, jax.Array]:
         """`mask` uint8 `[B, S, S]` of the image's size, and `logits` float32 of the first level."""

@@ -38,7 +38,8 @@ def from_torch(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Any
     Args:
       state_dict: Arrays (anything NumPy reads) under the reference's tensor names; those of a
         model with a head of dense prediction are mmsegmentation's, `backbone.*`, `neck.*`,
-        `decode_head.*` and `auxiliary_head.*`.
+        `decode_head.*` and `auxiliary_head.*`, or mmdetection's, `backbone.*`, `neck.*`,
+        `rpn_head.*` and `roi_head.*`.
       model: What `create_model` returned, or `create_head` for a head alone, whose names are
         those of a whole model without the backbone's; of the same sizes.
 

@@ -3,9 +3,23 @@
 import pytest
 
 from cluenet_jax.data import list_images, read_image_file
-from cluenet_jax.data.image_files import listed_image
+from cluenet_jax.data.image_files import find_root, listed_image
 from cluenet_jax.errors import DatasetError, ImageError
 from tests.helpers.images import encode, smooth_image
+
+
+def test_the_root_of_a_dataset_is_the_folder_or_a_published_one_in_it(tmp_path):
+    def find(root):
+        return find_root("pets", str(root), "ROOT/cats", "v1", "v2")
+
+    with pytest.raises(DatasetError, match=r"pets needs --config.data.dir=ROOT, with ROOT/cats\."):
+        find("")
+    with pytest.raises(DatasetError, match=r"data\.dir=.*nowhere: there is no such folder"):
+        find(tmp_path / "nowhere")
+    (tmp_path / "v1").write_text("a file")
+    assert find(tmp_path) == tmp_path
+    (tmp_path / "v2").mkdir()
+    assert find(tmp_path) == tmp_path / "v2"
 
 
 def test_images_are_listed_by_their_endings_in_order(tmp_path):

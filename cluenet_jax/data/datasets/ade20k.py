@@ -6,8 +6,9 @@ Source: B. Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017.
 import pathlib
 
 from cluenet_jax.data.datasets.info import Opened
-from cluenet_jax.data.datasets.mask_folder import Classes, find_root, open_splits
+from cluenet_jax.data.datasets.mask_folder import CONTENT, Classes, open_splits
 from cluenet_jax.data.decode_mask import IGNORED, MaskFormat
+from cluenet_jax.data.image_files import find_root
 from cluenet_jax.errors import DatasetError
 
 FOLDER = "ADEChallengeData2016"
@@ -29,7 +30,7 @@ def open_ade20k(data_dir: str, train_split: str = "", eval_split: str = "") -> O
     Raises:
       DatasetError: Names the folder or file that is missing.
     """
-    base = find_root("ade20k", data_dir, FOLDER)
+    base = find_root("ade20k", data_dir, CONTENT, FOLDER)
     classes = Classes(_read_names(base / NAMES_FILE), (), _FORMAT)
     return open_splits(base, classes, (train_split or "training",), (eval_split or "validation",))
 

@@ -5,8 +5,9 @@ V. Badrinarayanan et al., SegNet, 2017.
 """
 
 from cluenet_jax.data.datasets.info import Opened
-from cluenet_jax.data.datasets.mask_folder import Classes, find_root, open_splits
+from cluenet_jax.data.datasets.mask_folder import CONTENT, Classes, open_splits
 from cluenet_jax.data.decode_mask import IGNORED, MaskFormat
+from cluenet_jax.data.image_files import find_root
 
 # With the colors of CamVid's own masks.
 CLASSES = {
@@ -37,6 +38,6 @@ def open_camvid(data_dir: str, train_split: str = "", eval_split: str = "") -> O
     Raises:
       DatasetError: Names the folder or file that is missing.
     """
-    base = find_root("camvid", data_dir, "camvid")
+    base = find_root("camvid", data_dir, CONTENT, "camvid")
     classes = Classes((*CLASSES,), (*CLASSES.values(),), _FORMAT)
     return open_splits(base, classes, (train_split or "train",), (eval_split or "test",))

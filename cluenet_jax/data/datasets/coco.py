@@ -3,8 +3,9 @@
 Source: T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
 """
 
-from cluenet_jax.data.datasets.coco_json import find_root, find_split, open_files
+from cluenet_jax.data.datasets.coco_json import CONTENT, find_split, open_files
 from cluenet_jax.data.datasets.info import Opened
+from cluenet_jax.data.image_files import find_root
 from cluenet_jax.errors import DatasetError
 
 NUM_CLASSES = 80
@@ -23,7 +24,7 @@ def open_coco(data_dir: str, train_split: str = "", eval_split: str = "") -> Ope
     Raises:
       DatasetError: Names the file, folder or entry that is missing or wrong.
     """
-    base = find_root("coco", data_dir, "coco")
+    base = find_root("coco", data_dir, CONTENT, "coco")
     splits = (train_split or "train2017", eval_split or "val2017")
     opened = open_files(*(find_split(base, split) for split in splits))
     if len(opened.class_names) != NUM_CLASSES:

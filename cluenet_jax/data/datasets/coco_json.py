@@ -10,12 +10,14 @@ from cluenet_jax.data.datasets.instance_source import (
     find_image,
     training_source,
 )
+from cluenet_jax.data.image_files import find_root
 from cluenet_jax.data.instances import Instances
 from cluenet_jax.errors import DatasetError
 
 # Where the annotations and the images of a split are looked for.
 ANNOTATIONS = ("annotations/instances_{}.json", "instances_{}.json", "{}.json")
 FOLDERS = ("{}", "images/{}", "images")
+CONTENT = f"the images in ROOT/SPLIT/ and ROOT/{ANNOTATIONS[0].format('SPLIT')}"
 
 
 def open_coco_json(root: str, train_split: str = "", eval_split: str = "") -> Opened:
@@ -30,26 +32,9 @@ def open_coco_json(root: str, train_split: str = "", eval_split: str = "") -> Op
     Raises:
       DatasetError: Names the file, folder or entry that is missing or wrong.
     """
-    base = find_root("coco_json", root)
+    base = find_root("coco_json", root, CONTENT)
     sources = [find_split(base, split) for split in (train_split or "train", eval_split or "val")]
     return open_files(*sources)
-
-
-def find_root(dataset: str, root: str, published: str = "") -> pathlib.Path:
-    """The folder that holds a dataset: `root`, or `published` in it if there is one.
-
-    Raises:
-      DatasetError: There is no such folder; says what should be there.
-    """
-    if not root:
-        raise DatasetError(
-            f"{dataset} needs --config.data.dir=ROOT, a folder with the images in ROOT/SPLIT/ and "
-            f"ROOT/{ANNOTATIONS[0].format('SPLIT')}."
-        )
-    base = pathlib.Path(root).expanduser()
-    if not base.is_dir():
-        raise DatasetError(f"data.dir={root}: there is no such folder.")
-    return base / published if published and (base / published).is_dir() else base
 
 
 def find_split(base: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:

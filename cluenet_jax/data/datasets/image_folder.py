@@ -6,6 +6,7 @@ import pathlib
 
 from cluenet_jax.data.image_files import (
     check_inside,
+    find_root,
     list_images,
     read_image_file,
     split_folder,
@@ -14,6 +15,7 @@ from cluenet_jax.data.records import Record
 from cluenet_jax.errors import DatasetError
 
 EVAL_FOLDERS = ("test", "val", "validation")
+_CONTENT = "ROOT/train/CLASS/*.jpg and ROOT/test/CLASS/*.jpg (or val)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +49,7 @@ def open_image_folder(
       DatasetError: Names the folder that is missing, empty or has a class too many,
         or the link that leads out of `root`.
     """
-    if not root:
-        raise DatasetError(
-            "image_folder needs --config.data.dir=ROOT, with ROOT/train/CLASS/*.jpg and "
-            "ROOT/test/CLASS/*.jpg (or val)."
-        )
-    base = pathlib.Path(root).expanduser()
-    if not base.is_dir():
-        raise DatasetError(f"data.dir={root}: there is no such folder.")
+    base = find_root("image_folder", root, _CONTENT)
     train = split_folder(base, (train_folder or "train",))
     evaluation = split_folder(base, (eval_folder,) if eval_folder else EVAL_FOLDERS)
     classes = tuple(folder.name for folder in _class_folders(train))

@@ -6,12 +6,19 @@ import pathlib
 
 from cluenet_jax.data.datasets.info import Opened, Rgb8
 from cluenet_jax.data.decode_mask import IGNORED, MaskFormat
-from cluenet_jax.data.image_files import check_inside, list_images, read_image_file, split_folder
+from cluenet_jax.data.image_files import (
+    check_inside,
+    find_root,
+    list_images,
+    read_image_file,
+    split_folder,
+)
 from cluenet_jax.data.records import Record
 from cluenet_jax.errors import DatasetError
 
 EVAL_FOLDERS = ("val", "validation", "test")
 CLASSES_FILE = "classes.txt"
+CONTENT = "ROOT/images/SPLIT/NAME.jpg and ROOT/annotations/SPLIT/NAME.png"
 # The name of a value whose pixels are not counted.
 IGNORE = "ignore"
 # Names of files in messages.
@@ -65,28 +72,11 @@ def open_mask_folder(root: str, train_folder: str = "", eval_folder: str = "") -
     Raises:
       DatasetError: Names the folder or file that is missing, empty, or without its partner.
     """
-    base = find_root("mask_folder", root)
+    base = find_root("mask_folder", root, CONTENT)
     classes = read_classes(base / CLASSES_FILE)
     return open_splits(
         base, classes, (train_folder or "train",), (eval_folder,) if eval_folder else EVAL_FOLDERS
     )
-
-
-def find_root(dataset: str, root: str, published: str = "") -> pathlib.Path:
-    """The folder with images/ and annotations/: `root`, or `published` in it if there is one.
-
-    Raises:
-      DatasetError: There is no such folder; says what should be there.
-    """
-    if not root:
-        raise DatasetError(
-            f"{dataset} needs --config.data.dir=ROOT, with ROOT/images/SPLIT/NAME.jpg and "
-            "ROOT/annotations/SPLIT/NAME.png."
-        )
-    base = pathlib.Path(root).expanduser()
-    if not base.is_dir():
-        raise DatasetError(f"data.dir={root}: there is no such folder.")
-    return base / published if (base / published).is_dir() else base
 
 
 def open_splits(

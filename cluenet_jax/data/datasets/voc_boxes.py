@@ -8,7 +8,6 @@ import math
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
-from cluenet_jax.data.datasets.coco_json import find_root
 from cluenet_jax.data.datasets.info import Opened
 from cluenet_jax.data.datasets.instance_source import (
     InstanceSource,
@@ -17,11 +16,13 @@ from cluenet_jax.data.datasets.instance_source import (
     training_source,
 )
 from cluenet_jax.data.datasets.mask_folder import CLASSES_FILE, read_classes
+from cluenet_jax.data.image_files import find_root
 from cluenet_jax.data.instances import Instances
 from cluenet_jax.data.rle import Size
 from cluenet_jax.errors import DatasetError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_CONTENT = "ROOT/JPEGImages/NAME.jpg, ROOT/Annotations/NAME.xml and ROOT/ImageSets/Main/SPLIT.txt"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # A name, its box, and whether it is difficult.
 _Object = tuple[str, tuple[float, ...], bool]
@@ -43,12 +44,7 @@ def open_voc_boxes(root: str, train_split: str = "", eval_split: str = "") -> Op
     Raises:
       DatasetError: Names the file, line or object that is missing or wrong.
     """
-    if not root:
-        raise DatasetError(
-            "voc_boxes needs --config.data.dir=ROOT, with ROOT/JPEGImages/NAME.jpg, "
-            "ROOT/Annotations/NAME.xml and ROOT/ImageSets/Main/SPLIT.txt."
-        )
-    base = find_root("voc_boxes", find_root("voc_boxes", root, "VOC2007"), "VOC2012")
+    base = find_root("voc_boxes", root, _CONTENT, "VOC2007", "VOC2012")
     splits = [_read_split(base, split) for split in (train_split or "train", eval_split or "val")]
     names = _class_names(base, splits)
     train, evaluation = (_labeled_images(split, names) for split in splits)

@@ -143,7 +143,9 @@ def test_splits_are_names_or_files_and_folders(root):
 
 
 def test_missing_roots_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"coco_json needs --config\.data\.dir=ROOT, a folder"):
+    with pytest.raises(
+        DatasetError, match=r"coco_json needs --config\.data\.dir=ROOT, with the images"
+    ):
         load("")
     with pytest.raises(DatasetError, match="there is no such folder"):
         load(tmp_path / "nowhere")

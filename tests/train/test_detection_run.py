@@ -1,0 +1,112 @@
+"""Whole runs of detection in processes of their own: killed in mid-epoch, and over many."""
+
+import signal
+
+import chex
+import numpy as np
+import pytest
+
+from cluenet_jax.checkpoints.load import load
+from tests.helpers.runs import SIZES, Runner
+
+# 8 at a time: of the last batch of four processes one has no image, of two one has one.
+NUM_EVAL_IMAGES = 13
+STEPS_OF_EPOCH, STEPS = 50, 100
+HEAD = dict(
+    neck_width=8,
+    rpn_width=8,
+    box_width=16,
+    mask_width=8,
+    rpn_samples=16,
+    roi_samples=16,
+    train_candidates=50,
+    train_proposals=16,
+    eval_candidates=20,
+    eval_proposals=8,
+    max_detections=4,
+)
+RECIPE = (
+    "--config=configs/digit_scenes_detection.py",
+    *SIZES,
+    *(f"--config.model.mask_rcnn.{name}={value}" for name, value in HEAD.items()),
+    "--config.data.train_split=train[:400]",
+    f"--config.data.eval_split=test[:{NUM_EVAL_IMAGES}]",
+    "--config.optim.batch_size=8",
+    # Enough for some boxes and masks to be right.
+    "--config.optim.peak_lr=5e-3",
+    "--config.optim.epochs=2",
+    "--config.optim.warmup_epochs=0.2",
+    # The first step changes nothing.
+    "--config.optim.warmup_lr=0",
+    "--config.eval.batch_size=8",
+    "--config.eval.every=1",
+    "--config.checkpoint.every=0.2",
+    "--config.train.log_every=1",
+)
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory, compiled_programs):
+    return Runner(tmp_path_factory.mktemp("detection"), compiled_programs, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runner):
+    """The path of the last checkpoint of a run that nothing happened to."""
+    output = runner.run("undisturbed")
+    assert f"{NUM_EVAL_IMAGES} eval images" in output and "mask_ap" in output
+    return runner.folder / "undisturbed" / "checkpoints" / str(STEPS)
+
+
+def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(runner, undisturbed):
+    """Weights, losses, scores: bit for bit."""
+    process = runner.start("killed")
+    # The save of step 30 begins when that of step 20 is done.
+    runner.wait_for_step("killed", [process], 31)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    output = runner.run("killed")
+    after = int(output.split("Resuming after step ")[1].split()[0].strip(".,:"))
+    assert 20 <= after < STEPS_OF_EPOCH
+    ours, theirs = load(str(runner.folder / f"killed/checkpoints/{STEPS}")), load(str(undisturbed))
+    chex.assert_trees_all_equal(ours.variables, theirs.variables)
+    assert ours.metadata.metrics == theirs.metadata.metrics
+    assert runner.records("killed") == runner.records("undisturbed")
+
+
+def run_over(runner, count, workdir, *flags):
+    """A run over processes, and its metadata at the end of `max_steps`."""
+    processes = runner.start_many(count, workdir, *flags)
+    try:
+        outputs = [process.communicate(timeout=900)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * count, outputs
+    return load(str(runner.folder / workdir)).metadata
+
+
+def assert_evaluated_like_one(runner, count, undisturbed):
+    """The weights of `undisturbed`, after a step that changes nothing, over processes."""
+    flags = (f"--config.init.checkpoint={undisturbed}", "--config.train.max_steps=1")
+    ours = run_over(runner, count, f"eval{count}", *flags).metrics
+    theirs = load(str(undisturbed)).metadata.metrics
+    assert ours["count"] == NUM_EVAL_IMAGES, "every image of the evaluation once"
+    assert theirs["box_ap"] > 0 and theirs["mask_ap"] > 0
+    assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_two_processes_evaluate_every_image_once(runner, undisturbed):
+    assert_evaluated_like_one(runner, 2, undisturbed)
+
+
+@pytest.mark.chaos
+def test_four_processes_learn_and_evaluate_like_one(runner, undisturbed):
+    assert_evaluated_like_one(runner, 4, undisturbed)
+    metadata = run_over(runner, 4, "four", "--config.train.max_steps=10")
+    assert metadata.metrics["count"] == NUM_EVAL_IMAGES
+    ours, theirs = (
+        [record["step/loss"] for record in runner.records(name) if "step/loss" in record][:10]
+        for name in ("four", "undisturbed")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=2e-3)
