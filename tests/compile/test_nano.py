@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from cluenet_jax import ops
 from cluenet_jax.compile.costs import (
     PARAMETERS,
     RESULTS,
@@ -28,11 +29,13 @@ from cluenet_jax.compile.programs import (
 )
 from cluenet_jax.compile.topologies import find_topology
 from cluenet_jax.config import default_config
+from cluenet_jax.models.heads import rpn
 from cluenet_jax.ops import segment
 from cluenet_jax.ops.tpu import segment as tpu_segment
 from cluenet_jax.train import sharding
 from cluenet_jax.train.programs import with_sharding
 from tests.helpers.compilation import least_effort_compiled
+from tests.helpers.detection import small_config
 from tests.helpers.linear import linear_trainer
 
 
@@ -83,6 +86,49 @@ def test_sharded_parameters_are_gathered_and_nothing_else(step, compiled):
     assert {c.over for c in listed} <= {PARAMETERS, SCALARS, RESULTS, UNNAMED}
     assert all(c.bytes < 2**10 for c in listed if c.over in (RESULTS, UNNAMED))
     assert any("gather" in c.opcode for c in listed if c.over == PARAMETERS)
+
+
+def test_the_layers_of_proposals_see_all_levels_at_once():
+    """Level by level, devices would exchange each level's gradients, of the biases cell by cell."""
+    pytest.importorskip("libtpu", reason="libtpu is for Linux on x86-64")
+    mesh = sharding.make_mesh(find_topology("v5e:2x2").devices())
+    head = rpn.RPNHead(8, jnp.bfloat16)
+    levels = [jax.ShapeDtypeStruct((4, side, side, 8), jnp.float32) for side in (16, 8, 4)]
+    params = jax.eval_shape(head.init, jax.random.key(0), levels)
+    count = 3 * sum(level.shape[1] * level.shape[2] for level in levels)
+    index = jax.ShapeDtypeStruct((4, 6), jnp.int32)
+    truths = jax.ShapeDtypeStruct((4, 2, 4), jnp.float32)
+    matched = jax.ShapeDtypeStruct((4, count), jnp.int32)
+    used = jax.ShapeDtypeStruct((4, 6), bool)
+    batch = (levels, truths, matched, ops.Samples(index, used, used))
+    anchors = jnp.zeros((count, 4))
+
+    def loss(params, batch):
+        levels, truths, matched, samples = batch
+        outputs = head.apply(params, levels)
+        return sum(rpn.rpn_losses(outputs, anchors, truths, matched, samples).values())
+
+    inputs = (
+        with_sharding(params, sharding.replicated(mesh)),
+        with_sharding(batch, sharding.split_batch(mesh)),
+    )
+    program = jax.jit(jax.grad(loss)).trace(*inputs).lower(lowering_platforms=("tpu",)).compile()
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+    listed = collectives(parse_hlo(program.as_text()), shapes, ())
+    assert not activations(listed)
+    assert sum(len(c.arrays) for c in listed if c.over == PARAMETERS) == len(shapes)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", [compile_train_step, compile_eval_step])
+def test_a_detector_exchanges_gradients_or_results_and_nothing_else(step):
+    pytest.importorskip("libtpu", reason="libtpu is for Linux on x86-64")
+    topology = find_topology("v5e:2x2")
+    settings = {"optim.batch_size": 4, "eval.batch_size": 4, "model.dtype": "bfloat16"}
+    program = step(programs_for(small_config(**settings), topology, topology.devices()))
+    assert {c.over for c in program.collectives} <= {PARAMETERS, SCALARS, RESULTS, UNNAMED}
+    if step is compile_train_step:
+        assert not activations(program.collectives)
 
 
 def tiny_sizes() -> dict[str, tuple[int, ...] | int]:
