@@ -95,6 +95,7 @@ def assert_evaluated_like_one(runner, count, undisturbed):
     assert ours == pytest.approx(theirs, abs=1e-6)
 
 
+@pytest.mark.chaos
 def test_two_processes_evaluate_every_image_once(runner, undisturbed):
     assert_evaluated_like_one(runner, 2, undisturbed)
 
