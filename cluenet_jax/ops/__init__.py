@@ -22,6 +22,7 @@ Indices are int32. A leading `...` means any leading axes, the same in all argum
 
 from cluenet_jax.ops.aggregate import aggregation_weights
 from cluenet_jax.ops.assign import fit_scores, soft_dispatch
+from cluenet_jax.ops.attention import attend
 from cluenet_jax.ops.boxes import (
     ANCHOR_SCALE,
     anchor_grid,
@@ -82,6 +83,7 @@ __all__ = [
     "aggregation_weights",
     "anchor_grid",
     "anchor_validity",
+    "attend",
     "base_anchors",
     "best_fit",
     "box_iou",

@@ -125,9 +125,7 @@ class ClusteredAttention(nn.Module):
         key, value = (self._split(part) for part in jnp.split(both, 2, axis=-1))
         # Publications count the attention to the coarsest scale only (see macs.py).
         with jax.named_scope("finer_scale" if finer else "attention"):
-            logits = jnp.einsum("bgnd,bgmd->bgnm", query, key, preferred_element_type=jnp.float32)
-            weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5)
-            return jnp.einsum("bgnm,bgmd->bgnd", weights.astype(value.dtype), value)
+            return ops.attend(query, key, value)
 
     def _split(self, x: jax.Array) -> jax.Array:
         """`[B, N, G*D]` to `[B, G, N, D]`."""
