@@ -3,7 +3,8 @@
     python main.py --config=configs/coco_overfit.py --config.data.dir=ROOT --workdir=DIR
 
 ROOT has train2017/ and annotations/instances_train2017.json, of some dozens of images; they are
-learned and evaluated. What is not near 1 then says that something is wrong with the data.
+learned and evaluated: a box AP that does not come near 1 says that something is wrong. Expected, of
+80 images: 0.93 after 160 of 200 epochs, some 100 minutes of CPU time.
 """
 
 from cluenet_jax.config import default_config
