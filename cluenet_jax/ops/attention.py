@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from cluenet_jax.ops.chunks import in_chunks
+
 # Weights of an image and head, N x M, that may be in memory at once, and the points of a block.
 _MAX_WEIGHTS = 2**26
 _BLOCK = 4096
@@ -20,15 +22,14 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
       `[B, G, N, D]` of the type of the values. Where N * M is large, the weights of a block of
       points are in memory at a time, in the gradient too, which computes them again.
     """
-    batch, heads, points, width = query.shape
-    if points * key.shape[2] <= _MAX_WEIGHTS:
+    if query.shape[2] * key.shape[2] <= _MAX_WEIGHTS:
         return _attend(query, key, value)
-    blocks = -(-points // _BLOCK)
-    padded = jnp.pad(query, [(0, 0), (0, 0), (0, blocks * _BLOCK - points), (0, 0)])
-    parts = jnp.moveaxis(padded.reshape(batch, heads, blocks, _BLOCK, width), 2, 0)
-    attend_block = jax.checkpoint(lambda part: _attend(part, key, value), prevent_cse=False)
-    out = jnp.moveaxis(jax.lax.map(attend_block, parts), 0, 2)
-    return out.reshape(batch, heads, blocks * _BLOCK, width)[:, :, :points]
+
+    def attend_block(points: jax.Array) -> jax.Array:
+        return _attend(points.swapaxes(1, 2), key, value).swapaxes(1, 2)
+
+    attend_again = jax.checkpoint(attend_block, prevent_cse=False)
+    return in_chunks(attend_again, _BLOCK, query.swapaxes(1, 2)).swapaxes(1, 2)
 
 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:

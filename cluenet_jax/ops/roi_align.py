@@ -9,14 +9,13 @@ interpolation are separable, so a box's result is
 with a small matrix of weights per axis. That needs no gather, and its gradient no scatter.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from cluenet_jax.ops.boxes import clip_boxes
+from cluenet_jax.ops.chunks import in_chunks
 from cluenet_jax.ops.one_hot import select
-from cluenet_jax.ops.ranking import pad_to, take
+from cluenet_jax.ops.ranking import take
 
 # Samples of a bin lie over half a pixel apart, so that at most four of them reach a pixel; one
 # more because the first is found by a rounded division.
@@ -58,7 +57,7 @@ def roi_align(
         ]
         return sum(parts[1:], start=parts[0]).astype(levels[0].dtype)
 
-    return _in_chunks(align, _CHUNK, boxes)
+    return in_chunks(align, _CHUNK, boxes)
 
 
 def box_levels(boxes: jax.Array, num_levels: int, finest_side: float = 56.0) -> jax.Array:
@@ -106,7 +105,7 @@ def mask_targets(bitmaps: jax.Array, boxes: jax.Array, index: jax.Array, bins: i
         lines = select("brph,brhkw->brpkw", rows, own.astype(jnp.float32))
         return select("brqwk,brpkw->brpq", columns, lines)
 
-    return _in_chunks(align, _BITMAP_CHUNK, boxes, index)
+    return in_chunks(align, _BITMAP_CHUNK, boxes, index)
 
 
 def _align(level: jax.Array, boxes: jax.Array, bins: int, use: jax.Array) -> jax.Array:
@@ -154,19 +153,3 @@ def axis_weights(start: jax.Array, end: jax.Array, size: int, bins: int) -> jax.
         distance = jnp.abs(jnp.clip(y, 0, size - 1) - pixels)
         total += jnp.where(counted, jnp.maximum(1 - distance, 0), 0)
     return total / jnp.maximum(count, 1)
-
-
-def _in_chunks(align: Callable[..., jax.Array], chunk: int, *inputs: jax.Array) -> jax.Array:
-    """A function of boxes, `[B, R, ...]` each, run for a part of them at a time."""
-    batch, boxes = inputs[0].shape[:2]
-    if boxes <= chunk:
-        return align(*inputs)
-    parts = -(-boxes // chunk)
-
-    def split(x: jax.Array) -> jax.Array:
-        x = pad_to(x, parts * chunk)
-        return jnp.moveaxis(x.reshape(batch, parts, chunk, *x.shape[2:]), 1, 0)
-
-    outputs = jax.lax.map(lambda part: align(*part), [*map(split, inputs)])
-    outputs = jnp.moveaxis(outputs, 0, 1)
-    return outputs.reshape(batch, parts * chunk, *outputs.shape[3:])[:, :boxes]
