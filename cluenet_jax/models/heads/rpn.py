@@ -68,6 +68,7 @@ class RPNHead(nn.Module):
         x = x.astype(jnp.float32)
         objectness = nn.Dense(_NUM_ANCHORS, kernel_init=init, name="objectness")(x)
         deltas = nn.Dense(4 * _NUM_ANCHORS, kernel_init=init, name="deltas")(x)
+        # By slices: of a split, the gradients would be exchanged level by level again.
         outputs, start = [], 0
         for level in levels:
             end = start + level.shape[1] * level.shape[2]
