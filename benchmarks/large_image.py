@@ -34,16 +34,17 @@ def main(argv: list[str]) -> None:
     if args.child:
         print(json.dumps(measure(args.model, args.height, args.width, args.parts)))
         return
-    forms = [None] + ([args.parts] if args.parts else [])
-    for parts in forms:
-        command = [sys.executable, "-m", "benchmarks.large_image", "--child", *argv]
-        if parts is None:
-            command = [c for c in command if not c.startswith("--parts")]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    image = [f"--model={args.model}", f"--height={args.height}", f"--width={args.width}"]
+    command = [sys.executable, "-m", "benchmarks.large_image", "--child", *image]
+    forms = {"whole maps": []}
+    if args.parts:
+        forms[args.parts] = [f"--parts={args.parts}"]
+    for form, flags in forms.items():
+        done = subprocess.run([*command, *flags], stdout=subprocess.PIPE, text=True, check=True)
         point = json.loads(done.stdout.splitlines()[-1])
         print(
-            f"{args.model}, {args.height}x{args.width}, {parts or 'whole maps'}: "
-            f"{point['seconds']:.1f} s, peak of the process {point['peak_gib']:.2f} GiB",
+            f"{args.model}, {args.height}x{args.width}, {form}: {point['seconds']:.1f} s, "
+            f"peak of the process {point['peak_gib']:.2f} GiB",
             flush=True,
         )
 
