@@ -14,20 +14,14 @@ import jax.numpy as jnp
 from cluenet_jax.ops.platform import density_peak_clustering
 
 
-def part_counts(grid: tuple[int, int], parts: int) -> tuple[int, int]:
-    """How many parts the rows and columns of a grid are cut into: `parts`, or all if fewer."""
-    return min(parts, grid[0]), min(parts, grid[1])
-
-
 def clusters_in_parts(grid: tuple[int, int], num_clusters: int, parts: int) -> int:
     """How many clusters all parts have together: about as many, but the same number in each part.
 
     In one part, and where every token is a cluster, it is `num_clusters`.
     """
-    tokens = grid[0] * grid[1]
-    if num_clusters == tokens:
-        return tokens
-    rows, columns = part_counts(grid, parts)
+    if num_clusters == grid[0] * grid[1]:
+        return num_clusters
+    rows, columns = _part_counts(grid, parts)
     smallest = (grid[0] // rows) * (grid[1] // columns)
     own = round(num_clusters / (rows * columns))
     return min(max(own, 1), smallest) * rows * columns
@@ -59,7 +53,7 @@ def cluster_in_parts(
     Raises:
       ValueError: Numbers of clusters that the parts cannot share.
     """
-    rows, columns = part_counts(grid, parts)
+    rows, columns = _part_counts(grid, parts)
     for count in num_clusters:
         if count % (rows * columns):
             raise ValueError(f"{count} clusters are not equally many in {rows}x{columns} parts.")
@@ -79,6 +73,11 @@ def cluster_in_parts(
         for scale, band in zip(scales, bands, strict=True):
             scale.append(jnp.concatenate(band, axis=2))
     return [jnp.concatenate(scale, axis=1).reshape(points.shape[:2]) for scale in scales]
+
+
+def _part_counts(grid: tuple[int, int], parts: int) -> tuple[int, int]:
+    """How many parts the rows and columns of a grid are cut into: `parts`, or all if fewer."""
+    return min(parts, grid[0]), min(parts, grid[1])
 
 
 def _runs(side: int, parts: int) -> list[tuple[int, int, int, int]]:

@@ -35,11 +35,11 @@ from cluenet_jax.data.transforms.segmentation import (
 )
 
 __all__ = [
-    "bitmaps_shape",
     "INTERPOLATIONS",
     "Geometry",
     "Window",
     "align_size",
+    "bitmaps_shape",
     "color_jitter",
     "draw_geometry",
     "draw_steps",
