@@ -38,6 +38,12 @@ def default_config(task: str = "classification") -> ml_collections.ConfigDict:
     return config.lock()
 
 
+def see_every_fourth_pixel(config: ml_collections.ConfigDict) -> None:
+    """Gives the backbone the first patch of the published sizes; a nano model's own is finer."""
+    family = config.model.backbone.split("_")[0]
+    config.model[family].patch = (7, 4) if family == "clustr" else (4, 4, 0)
+
+
 def _init() -> dict[str, Any]:
     """Weights to start from (fine-tuning), given as a workdir or WORKDIR/checkpoints/STEP."""
     return dict(

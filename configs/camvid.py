@@ -9,7 +9,7 @@ which are 1 / ln(1.02 + p), where p is the class's share of the training pixels;
 their mean. With the weights themselves rare classes are found where they are not.
 """
 
-from cluenet_jax.config import default_config
+from cluenet_jax.config import default_config, see_every_fourth_pixel
 
 # Sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist.
 _WEIGHTS = (0.559, 0.489, 1.368, 0.431, 0.929, 0.698, 1.326, 1.335, 0.845, 1.455, 1.564)
@@ -19,9 +19,7 @@ def get_config(backbone="cluenet_nano"):
     """The backbone may follow the colon."""
     config = default_config("segmentation")
     config.model.backbone = backbone
-    # Every fourth pixel; the nano models' own are for smaller images.
-    family = backbone.split("_")[0]
-    config.model[family].patch = (7, 4) if family == "clustr" else (4, 4, 0)
+    see_every_fourth_pixel(config)
     config.model.semantic_fpn.neck_width = 64
     config.model.semantic_fpn.width = 32
     config.data.name = "camvid"

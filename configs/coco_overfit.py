@@ -7,7 +7,7 @@ learned and evaluated: a box AP that does not come near 1 says that something is
 80 images: 0.93 after 160 of 200 epochs, some 100 minutes of CPU time.
 """
 
-from cluenet_jax.config import default_config
+from cluenet_jax.config import default_config, see_every_fourth_pixel
 
 
 def get_config(backbone="cluenet_nano"):
@@ -15,8 +15,7 @@ def get_config(backbone="cluenet_nano"):
     config = default_config("detection")
     config.model.backbone = backbone
     config.model.drop_path = 0.0
-    family = backbone.split("_")[0]
-    config.model[family].patch = (7, 4) if family == "clustr" else (4, 4, 0)
+    see_every_fourth_pixel(config)
     head = config.model.mask_rcnn
     # Images have 60 % of their size, and so have objects.
     head.anchor_scale = 3

@@ -6,7 +6,7 @@
 Expected: at least 0.85 box AP and 0.85 mask AP on the 200 test scenes, in 5 minutes of CPU time.
 """
 
-from cluenet_jax.config import default_config
+from cluenet_jax.config import default_config, see_every_fourth_pixel
 
 
 def get_config(backbone="cluenet_nano"):
@@ -15,8 +15,7 @@ def get_config(backbone="cluenet_nano"):
     config.model.backbone = backbone
     config.model.drop_path = 0.0
     # A digit is 24 to 32 pixels: anchors of 32 need a first level of stride 4.
-    family = backbone.split("_")[0]
-    config.model[family].patch = (7, 4) if family == "clustr" else (4, 4, 0)
+    see_every_fourth_pixel(config)
     head = config.model.mask_rcnn
     head.neck_width = head.rpn_width = head.mask_width = 32
     head.box_width = 128
