@@ -10,7 +10,7 @@ from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.config import default_config
 from cluenet_jax.data import load_dataset
 from cluenet_jax.tasks import create_task
-from tests.helpers.models import random_images, random_variables
+from tests.helpers.models import SMALL_CLUENET, random_images, random_variables
 
 # The class that a sure model sees in every box.
 SEEN = 4
@@ -20,10 +20,7 @@ def small_config(**settings):
     """A tiny model of scenes of digits."""
     config = default_config("detection")
     config.data.image_size = 64
-    config.model.cluenet.dims = (8, 8, 16, 16)
-    config.model.cluenet.depths = (1, 1, 1, 1)
-    config.model.cluenet.num_heads = (1, 1, 2, 2)
-    config.model.cluenet.head_dim = 8
+    config.model.cluenet.update(SMALL_CLUENET)
     head = config.model.mask_rcnn
     head.neck_width = head.rpn_width = head.mask_width = 8
     head.box_width = 16

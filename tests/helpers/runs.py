@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -10,16 +11,11 @@ import time
 
 from tests.helpers.compilation import xla_flags
 from tests.helpers.images import image_folder
+from tests.helpers.models import SMALL_CLUENET
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 STEPS = 20
-# Of a small backbone, which compiles in half of the time.
-SIZES = (
-    "--config.model.cluenet.dims=(8, 8, 16, 16)",
-    "--config.model.cluenet.depths=(1, 1, 1, 1)",
-    "--config.model.cluenet.num_heads=(1, 1, 2, 2)",
-    "--config.model.cluenet.head_dim=8",
-)
+SIZES = tuple(f"--config.model.cluenet.{name}={value}" for name, value in SMALL_CLUENET.items())
 # Steps on 40 images of two classes.
 CLASSIFICATION = (
     "--config=configs/image_folder.py:16",
@@ -94,6 +90,15 @@ class Runner:
         output, _ = process.communicate(timeout=900)
         assert process.returncode == code, output
         return output
+
+    def kill_and_resume(self, workdir: str, step: int) -> int:
+        """Kills a run after a step and starts it again, to its end; from which step it resumed."""
+        process = self.start(workdir)
+        self.wait_for_step(workdir, [process], step)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        output = self.run(workdir)
+        return int(output.split("Resuming after step ")[1].split()[0].strip(".,:"))
 
     def records(self, workdir: str) -> list[dict]:
         return records_of(self.folder / workdir)

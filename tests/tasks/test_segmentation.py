@@ -26,7 +26,7 @@ from cluenet_jax.train.finetune import initial_variables
 from cluenet_jax.train.loop import train_and_evaluate
 from tests.helpers.compilation import programs_kept
 from tests.helpers.images import encode
-from tests.helpers.models import random_images, random_variables
+from tests.helpers.models import SMALL_CLUENET, random_images, random_variables
 
 INFO = DatasetInfo("digit_scenes", ("ground", "sea", "sky"), (0.5,) * 3, (0.25,) * 3)
 
@@ -35,10 +35,7 @@ def small_config(**settings):
     """A tiny model on small crops."""
     config = default_config("segmentation")
     config.data.image_size = 32
-    config.model.cluenet.dims = (8, 8, 16, 16)
-    config.model.cluenet.depths = (1, 1, 1, 1)
-    config.model.cluenet.num_heads = (1, 1, 2, 2)
-    config.model.cluenet.head_dim = 8
+    config.model.cluenet.update(SMALL_CLUENET)
     config.model.semantic_fpn.neck_width = 8
     config.model.semantic_fpn.width = 8
     config.augment.scale = config.segmentation.eval_scale = (64, 32)

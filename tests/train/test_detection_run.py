@@ -1,7 +1,5 @@
 """Whole runs of detection in processes of their own: killed in mid-epoch, and over many."""
 
-import signal
-
 import chex
 import numpy as np
 import pytest
@@ -60,13 +58,8 @@ def undisturbed(runner):
 
 def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(runner, undisturbed):
     """Weights, losses, scores: bit for bit."""
-    process = runner.start("killed")
     # The save of step 30 begins when that of step 20 is done.
-    runner.wait_for_step("killed", [process], 31)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    output = runner.run("killed")
-    after = int(output.split("Resuming after step ")[1].split()[0].strip(".,:"))
+    after = runner.kill_and_resume("killed", 31)
     assert 20 <= after < STEPS_OF_EPOCH
     ours, theirs = load(str(runner.folder / f"killed/checkpoints/{STEPS}")), load(str(undisturbed))
     chex.assert_trees_all_equal(ours.variables, theirs.variables)

@@ -1,7 +1,5 @@
 """Whole runs of segmentation in processes of their own: killed in mid-epoch and started again."""
 
-import signal
-
 import chex
 import pytest
 
@@ -35,13 +33,8 @@ def runner(tmp_path_factory, compiled_programs):
 def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(runner):
     """Weights, statistics of BatchNorm, losses, scores: bit for bit."""
     assert "miou" in runner.run("undisturbed")
-    process = runner.start("killed")
     # The save of step 12 begins when that of step 8 is done.
-    runner.wait_for_step("killed", [process], 13)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    output = runner.run("killed")
-    after = int(output.split("Resuming after step ")[1].split()[0].strip(".,:"))
+    after = runner.kill_and_resume("killed", 13)
     assert 8 <= after < STEPS_OF_EPOCH
     ours, theirs = (
         load(str(runner.folder / run / "checkpoints" / str(STEPS)))
