@@ -1,4 +1,4 @@
-"""Pure functions on arrays: clustering, pooling, resizing, GELU, boxes, and what dense tasks count.
+"""Pure functions on arrays: clustering, pooling, resizing, GELU, boxes, heatmaps, pixel losses.
 
 The modules here hold the plain form of each operation, close to the papers' equations;
 `ops/cpu/` and `ops/tpu/` hold forms tuned for CPUs and TPUs, and `ops/platform.py` selects.
@@ -15,7 +15,7 @@ Letters in shapes, the same everywhere:
     M  centers, or clusters
 
 Of detection, N counts boxes, anchors or candidates, M truths, R boxes with features of their own,
-K classes.
+K classes; of pose, K counts keypoints.
 
 Indices are int32. A leading `...` means any leading axes, the same in all arguments.
 """
@@ -36,6 +36,12 @@ from cluenet_jax.ops.boxes import (
 )
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
 from cluenet_jax.ops.dense_predictions import View, dense_predictions
+from cluenet_jax.ops.heatmaps import (
+    decode_heatmaps,
+    heatmap_loss,
+    heatmap_targets,
+    merge_mirrored,
+)
 from cluenet_jax.ops.matching import (
     IGNORED,
     INVALID,
@@ -95,6 +101,7 @@ __all__ = [
     "confusion_matrix",
     "cosine_similarity",
     "decode_boxes",
+    "decode_heatmaps",
     "dense_predictions",
     "density_peak_clustering",
     "depthwise_conv3x3",
@@ -104,11 +111,14 @@ __all__ = [
     "gelu",
     "hard_assign",
     "has_area",
+    "heatmap_loss",
+    "heatmap_targets",
     "in_windows",
     "l2_normalize",
     "mask_targets",
     "match_boxes",
     "matched_truths",
+    "merge_mirrored",
     "merge_tokens",
     "multiclass_nms",
     "nearest_center",

@@ -7,11 +7,21 @@ from typing import Any
 
 from flax import linen as nn
 
-from cluenet_jax.models.heads import linear, mask_rcnn, semantic_fpn, upernet
+from cluenet_jax.models.heads import (
+    heatmap,
+    heatmap_mta,
+    linear,
+    mask_rcnn,
+    semantic_fpn,
+    upernet,
+)
 from cluenet_jax.models.torch_names import Entry
 
 # Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
-_GIVEN = ("in_channels", "num_classes", "stride", "norm_epsilon", "dtype", "parent", "name")
+_GIVEN = (
+    "in_channels", "num_classes", "num_keypoints", "stride", "norm_epsilon", "dtype", "parent",
+    "name",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +29,7 @@ class HeadKind:
     """A kind of head.
 
     Attributes:
-      module: Its Flax module; the first fields are `in_channels` and `num_classes`.
+      module: Its Flax module; the first fields are `in_channels` and the number of outputs.
       torch_names: From a head to the names of its arrays in published checkpoints.
       torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
       pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
@@ -59,6 +69,18 @@ HEADS: Mapping[str, HeadKind] = {
         torch_prefix="backbone.",
         pyramid=True,
         strided=True,
+    ),
+    "heatmap_deconv": HeadKind(
+        heatmap.HeatmapDeconv,
+        heatmap.deconv_torch_names,
+        torch_prefix="backbone.",
+        pyramid=True,
+    ),
+    "heatmap_fpn": HeadKind(
+        heatmap.HeatmapFPN, heatmap.fpn_torch_names, torch_prefix="backbone.", pyramid=True
+    ),
+    "heatmap_mta": HeadKind(
+        heatmap_mta.HeatmapMTA, heatmap_mta.torch_names, torch_prefix="backbone.", pyramid=True
     ),
 }
 
