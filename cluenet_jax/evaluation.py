@@ -155,6 +155,7 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
     )
     task = create_task(own, info)
     eval_step = jax.jit(make_eval_step(task, trained.model), out_shardings=everywhere)
+    dataset = task.prepared(dataset)
     shapes = example_shapes(task, dataset.eval)
     read = functools.partial(
         read_eval_set, task, dataset.eval, config.eval.batch_size, mesh, shapes

@@ -27,7 +27,7 @@ def export_program(trained: TrainedModel) -> bytes:
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *trained.preprocessing.shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((batch, *trained.task.image_shape), jnp.uint8)
     return jax.export.export(jax.jit(program), platforms=PLATFORMS)(images).serialize()
 
 

@@ -81,6 +81,14 @@ MASK_RCNN = {
         )
     },
 }  # fmt: skip
+HEATMAPS = {
+    "heatmap_deconv.width": whole(1),
+    "heatmap_deconv.num_doublings": whole(1),
+    "heatmap_fpn.width": whole(1),
+    "heatmap_mta.width": whole(1),
+    "heatmap_mta.num_heads": whole(1),
+    "heatmap_mta.mlp_ratio": whole(1),
+}
 # What every setting takes; values that pass here may still be refused in company.
 TAKES = {
     "seed": whole(0, 2**32 - 1),
@@ -113,6 +121,7 @@ TAKES = {
     "model.upernet.auxiliary_width": or_none(lambda v: False),
     "model.upernet.dropout": or_none(lambda v: False),
     **{f"model.mask_rcnn.{name}": or_none(lambda v: False) for name in MASK_RCNN},
+    **{f"model.{name}": or_none(lambda v: False) for name in HEATMAPS},
     # The backbone is a CLUENet, which has no options of a ClusTR.
     **{
         f"model.clustr.{name}": or_none(lambda v: False)
@@ -212,6 +221,28 @@ DETECTION = {
     "detection.eval_scale": tuple_of(2, whole(1)),
     "detection.canvas_steps": whole(1),
 }
+POSE = {
+    "model.head": names("heatmap_deconv", "heatmap_fpn", "heatmap_mta"),
+    "model.heatmap_fpn.width": or_none(whole(1)),
+    "data.cache": lambda v: v is False,
+    "augment.shift": between(0),
+    "augment.shift_prob": between(0, 1),
+    "augment.flip_prob": between(0, 1),
+    "augment.half_body_prob": between(0, 1),
+    "augment.half_body_points": whole(1),
+    "augment.scale": between(0, 1, open_high=True),
+    "augment.rotation": between(0, 90),
+    "augment.rotation_prob": between(0, 1),
+    "eval.boxes": text,
+    # The last level of the default backbone has a stride of 16.
+    "pose.crop_size": tuple_of(2, lambda v: whole(1)(v) and v % 16 == 0),
+    "pose.padding": between(1),
+    "pose.sigma": between(0, open_low=True),
+    "pose.eval_flip": switch,
+    "pose.quarter_shift": names("apart", "together"),
+    "pose.least_score": between(0, 1, open_high=True),
+    "pose.max_similarity": between(0, 1, open_low=True),
+}
 TABLES = {
     "classification": TAKES,
     "segmentation": {
@@ -222,11 +253,16 @@ TABLES = {
         **{k: v for k, v in TAKES.items() if k.split(".")[0] not in ("augment", "classification")},
         **DETECTION,
     },
+    "pose": {
+        **{k: v for k, v in TAKES.items() if k.split(".")[0] not in ("augment", "classification")},
+        **POSE,
+    },
 }
 # Settings that several tasks have are tried on one.
 TRIED = [("classification", key) for key in TAKES]
 TRIED += [("segmentation", key) for key in SEGMENTATION]
 TRIED += [("detection", key) for key in DETECTION]
+TRIED += [("pose", key) for key in POSE]
 
 
 @pytest.mark.parametrize("task", TABLES)

@@ -100,7 +100,8 @@ class TrainedModel:
     def dataset(self) -> Dataset:
         """The dataset that it was trained on."""
         data = config_from_dict(self.metadata.config).data
-        return load_dataset(data.name, data.dir, data.train_split, data.eval_split)
+        dataset = load_dataset(data.name, data.dir, data.train_split, data.eval_split)
+        return self.task.prepared(dataset)
 
 
 def load(path: str, sharding: Sharding | None = None) -> TrainedModel:
@@ -152,7 +153,7 @@ def _unreadable(path: str, step: int, steps: list[int], error: Exception) -> Use
 
 def _abstract_variables(model: nn.Module, task: Task, sharding: Sharding | None) -> Any:
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    images = jax.ShapeDtypeStruct((1, *task.preprocessing.shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *task.image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), variables

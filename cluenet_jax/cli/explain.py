@@ -37,7 +37,8 @@ def main(argv: list[str]) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{flag}={value} must be at least 1.")
     trained = load(args.checkpoint)
-    images = (trained.task.see(image) for _, image, _ in eval_images(trained, args.num_images))
+    records = (record for _, _, record in eval_images(trained, args.num_images))
+    images = map(trained.task.see_record, records)
     faithfulness = explain.evaluate_explanations(
         trained.model,
         trained.score,
@@ -62,12 +63,12 @@ def compare_with_masks(
 ) -> explain.PartitionComparison | None:
     """How well clusters follow the masks of the evaluation set; None if it has none."""
     comparison = None
-    for _, image, record in eval_images(trained, num_images):
+    for _, _, record in eval_images(trained, num_images):
         mask = trained.task.mask_of_record(record)
         if mask is None:
             return None
         comparison = comparison or explain.PartitionComparison()
-        seen = trained.task.see(image)
+        seen = trained.task.see_record(record)
         normalized = trained.preprocessing.normalize(seen)[None]
         maps = explain.compute_maps(trained.model, trained.variables, normalized)
         clusters = [np.asarray(index[0]) for index in maps.clusters]

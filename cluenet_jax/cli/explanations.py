@@ -50,7 +50,7 @@ def explain_prediction(
         entries = entries[:_MAX_ENTRIES]
     else:
         entries = [entry for entry in entries if entry[1] >= result.least_drawn]
-    if result.images() or result.least_drawn is not None:
+    if result.has_drawing:
         drawing = np.asarray(trained.task.draw(Image.fromarray(image), result.enlarged(_DRAWN)))
     height, width = trained.task.shown_size(example)
     instances = result.instances((height, width), num_instances)
@@ -68,6 +68,7 @@ def explain_prediction(
         truth=truth,
         drawing=drawing,
         instances=[explain.Instance(*fields) for fields in instances],
+        keypoints=result.keypoints((height, width)),
         least_score=result.least_drawn,
     )
     return explanation.cropped(height, width)

@@ -6,7 +6,8 @@ For every image OUT gets a folder with `figure.png`, overlays and `maps.npz` (al
 arrays); `contact_sheet.png` is an overview of the first ones; `--report` adds `report.html`, to
 look through without a model. Of a model that detects objects each folder also gets
 `instances.json`, how well the clusters agree with the best objects' masks, and `instances.png`,
-the clusters inside these. Where the path of an image names its true target, such as a folder
+the clusters inside these; of a model of poses `keypoints.png` and `keypoints.json`, the clusters
+that each keypoint is in. Where the path of an image names its true target, such as a folder
 of that name, it is shown.
 """
 
@@ -23,10 +24,17 @@ from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.cli.explanations import explain_prediction, model_line, normalized_batches
 from cluenet_jax.cli.images import eval_images, new_path, read_images
+from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
 from cluenet_jax.explain import Explanation
 from cluenet_jax.tasks.base import Task
-from cluenet_jax.visualization import contact_sheet, draw_explanation, draw_instances, report
+from cluenet_jax.visualization import (
+    contact_sheet,
+    draw_explanation,
+    draw_instances,
+    draw_keypoints,
+    report,
+)
 from cluenet_jax.visualization.colors import score_colors
 from cluenet_jax.visualization.drawing import overlay
 
@@ -53,8 +61,7 @@ def main(argv: list[str]) -> int:
 
     explanations, folders = [], set()
     comparison, detected = explain.PartitionComparison(), explain.InstanceComparison()
-    for name, image, truth, mask in _labeled_images(trained, args, on_error):
-        example = trained.task.unlabeled_example(image)
+    for name, example, truth, mask in _labeled_examples(trained, args, on_error):
         explanation = explain_prediction(
             trained,
             example,
@@ -161,6 +168,11 @@ def save(
         colors = score_colors(explanation.scores(count))[regions]
         pixels = overlay(image, regions, _SIDE, colors)
         Image.fromarray(pixels).save(folder / f"decision{count}.png")
+    if explanation.keypoints:
+        arrays["keypoints"] = np.array([row[1:] for row in explanation.keypoints], np.float32)
+        draw_keypoints(explanation, heads).save(folder / "keypoints.png")
+        rows = explain.clusters_of_keypoints(explanation)
+        (folder / "keypoints.json").write_text(json.dumps(rows, indent=1) + "\n")
     if explanation.instances:
         arrays["instance_masks"] = np.stack([instance.mask for instance in explanation.instances])
         arrays["instance_boxes"] = np.stack([instance.box for instance in explanation.instances])
@@ -198,18 +210,18 @@ def _save_instances(
     (folder / "instances.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
-def _labeled_images(
+def _labeled_examples(
     trained: TrainedModel, args: argparse.Namespace, on_error: Callable[[str], None]
-) -> Iterator[tuple[str, Image.Image, str | None, np.ndarray | None]]:
-    """Name, image, the name of its true target and, for a report, its mask; None if not known."""
+) -> Iterator[tuple[str, Example, str | None, np.ndarray | None]]:
+    """Name, example, the name of its true target and, for a report, its mask; None if not known."""
     task = trained.task
     if args.num_images:
-        for name, image, record in eval_images(trained, args.num_images):
+        for name, _, record in eval_images(trained, args.num_images):
             mask = task.mask_of_record(record) if args.report else None
-            yield name, image, task.target_of_record(record), mask
+            yield name, task.example_of_record(record), task.target_of_record(record), mask
     for file, image in read_images(args.images, on_error):
         mask = _read_mask(args.masks, file, task) if args.masks else None
-        yield file, image, task.target_of_path(file), mask
+        yield file, task.unlabeled_example(image), task.target_of_path(file), mask
 
 
 def _partitions(explanation: Explanation, count: int) -> dict[str, np.ndarray]:

@@ -88,7 +88,16 @@ def decode_instances(record: Record) -> tuple[np.ndarray, Instances]:
       uint8 `[H, W, 3]`, turned as its EXIF says, and its instances.
 
     Raises:
-      ImageError: The image cannot be decoded, or is not of the size that its instances are for.
+      ImageError: As `decode_sized`.
+    """
+    return decode_sized(record), record["instances"]
+
+
+def decode_sized(record: Record) -> np.ndarray:
+    """The image of a record with `image`, `name` and `size`: uint8 `[H, W, 3]`.
+
+    Raises:
+      ImageError: It cannot be decoded, or is not of the size that its annotations are for.
     """
     image = np.asarray(decode_image(record["image"], record["name"]))
     if image.shape[:2] != tuple(record["size"]):
@@ -97,7 +106,7 @@ def decode_instances(record: Record) -> tuple[np.ndarray, Instances]:
             f"says), its annotations are for {record['size'][1]}x{record['size'][0]}; they must "
             "be of the image as it is seen."
         )
-    return image, record["instances"]
+    return image
 
 
 def encode_truth(record: Record, masks: bool) -> np.ndarray:
@@ -130,8 +139,13 @@ def encode_truth(record: Record, masks: bool) -> np.ndarray:
     if masks:
         instances.check_masks(record["name"])
         truth["masks"] = [mask["counts"].decode() for mask in instances.masks]
-    text = json.dumps(truth, separators=(",", ":")).encode()
+    return padded_text(json.dumps(truth, separators=(",", ":")))
+
+
+def padded_text(text: str) -> np.ndarray:
+    """A text and zeros, uint8 `[T]`, T being 4096 times a power of 4, so that many share one."""
+    encoded = text.encode()
     length = _LEAST_LENGTH
-    while length < len(text):
+    while length < len(encoded):
         length *= 4
-    return np.frombuffer(text.ljust(length, b"\0"), np.uint8)
+    return np.frombuffer(encoded.ljust(length, b"\0"), np.uint8)

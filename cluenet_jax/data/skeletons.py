@@ -20,10 +20,11 @@ class Skeleton:
 
     Attributes:
       names: Of each.
-      pairs: Indices of those that change places in a mirrored image; the others are their own.
+      pairs: Indices of those that change places in a mirrored image; the rights are their own.
       sigmas: Of each, as a fraction of the root of the object's area: how far annotators differ.
       limbs: Indices of those that a drawing joins.
       upper: Indices of the upper half of the body, for the augmentation of half bodies.
+      kind: Name of the objects, as a detector calls them.
       parts: Names and bounds (first, beyond the last) of parts that are also evaluated alone, the
         one that every object must have a point of in training first; empty for none.
     """
@@ -34,6 +35,21 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...] = ()
     upper: tuple[int, ...] = ()
     parts: tuple[tuple[str, int, int], ...] = ()
+    kind: str = "person"
+
+    def check(self) -> None:
+        """Raises a ValueError for numbers of keypoints that there are not, and wrong counts."""
+        count = len(self)
+        for name in ("pairs", "limbs"):
+            for pair in getattr(self, name):
+                if len(pair) != 2 or not all(type(i) is int and 0 <= i < count for i in pair):
+                    raise ValueError(f"{name} has {pair}; it is two numbers, 0 to {count - 1}")
+        if len(self.sigmas) != count or not all(sigma > 0 for sigma in self.sigmas):
+            raise ValueError(f"sigmas are {count} numbers above 0")
+        if not all(type(i) is int and 0 <= i < count for i in self.upper):
+            raise ValueError(f"upper has numbers of keypoints, 0 to {count - 1}")
+        if not all(len(part) == 3 and 0 <= part[1] < part[2] <= count for part in self.parts):
+            raise ValueError(f"parts are (name, first, beyond the last), within 0 to {count}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -176,10 +192,14 @@ FIGURE = Skeleton(
     ),
     tuple((i, i + 1) for i in range(2, 14, 2)),
     # COCO's of the same joints; of its face for the head, of its shoulders for the neck.
-    (0.035, 0.079, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+    (
+        0.035, 0.079, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
+        0.089,
+    ),
     (
         (0, 1), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7), (2, 8), (3, 9), (8, 9), (8, 10),
         (9, 11), (10, 12), (11, 13),
     ),
     tuple(range(8)),
+    kind="figure",
 )  # fmt: skip

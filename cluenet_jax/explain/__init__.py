@@ -22,6 +22,7 @@ from cluenet_jax.explain.instances import (
     best_union,
     instance_agreement,
 )
+from cluenet_jax.explain.keypoints import clusters_of_keypoints
 from cluenet_jax.explain.maps import (
     ClusterMaps,
     cluster_maps,
@@ -57,6 +58,7 @@ __all__ = [
     "bootstrap_interval",
     "class_probability",
     "cluster_maps",
+    "clusters_of_keypoints",
     "compute_maps",
     "decision_map",
     "decision_regions",

@@ -31,6 +31,7 @@ class Explanation:
       drawing: uint8 `[H', W', 3]`, the image with the model's answer drawn on it, where a drawing
         says more than `entries`; else None.
       instances: The best of the objects that the model detected.
+      keypoints: Names, scores, x and y of keypoints that the model is sure of, in pixels.
       least_score: Of a detected object, the least score in 0 .. 1; None of a model that detects
         none. Then `entries` are the objects of at least this score.
     """
@@ -46,6 +47,7 @@ class Explanation:
     target_name: str
     drawing: np.ndarray | None = None
     instances: Sequence[Instance] = ()
+    keypoints: Sequence[tuple[str, float, float, float]] = ()
     least_score: float | None = None
 
     @property
@@ -102,6 +104,7 @@ def explain_image(
     truth: str | None = None,
     drawing: np.ndarray | None = None,
     instances: Sequence[Instance] = (),
+    keypoints: Sequence[tuple[str, float, float, float]] = (),
     least_score: float | None = None,
 ) -> Explanation:
     """Explains one image.
@@ -113,7 +116,8 @@ def explain_image(
       normalized: The same, normalized: float32 `[H, W, 3]`.
       target: The number of the target that importance is for.
       counts: Numbers of regions K of the decision maps.
-      target_name, entries, name, truth, drawing, instances, least_score: As in `Explanation`.
+      target_name, entries, name, truth, drawing: As in `Explanation`.
+      instances, keypoints, least_score: As in `Explanation`.
     """
     images = jnp.asarray(normalized)[None]
     maps = compute_maps(model, variables, images)
@@ -141,5 +145,6 @@ def explain_image(
         target_name=target_name,
         drawing=drawing,
         instances=instances,
+        keypoints=keypoints,
         least_score=least_score,
     )

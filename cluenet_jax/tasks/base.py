@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from PIL import Image
 
-from cluenet_jax.data import DatasetInfo, Preprocessing
+from cluenet_jax.data import Dataset, DatasetInfo, Preprocessing, decode_image
 from cluenet_jax.data.records import Example, Record, Source
 from cluenet_jax.errors import UserError
 
@@ -36,9 +36,11 @@ class Result(Protocol):
     Attributes:
       least_drawn: Least score, 0 .. 1, of an instance that is drawn; None where the task finds no
         instances.
+      has_drawing: Whether a drawing says more than `entries`.
     """
 
     least_drawn: ClassVar[float | None] = None
+    has_drawing: ClassVar[bool] = False
 
     def entries(self) -> list[tuple[str, float]]:
         """Names with scores in 0 .. 1, best first."""
@@ -74,6 +76,21 @@ class Result(Protocol):
         Returns:
           Best first: the name, the score in 0 .. 1, the box float32 `[4]`, x1, y1, x2, y2, and the
           mask bool `[*shape]`.
+        """
+        return []
+
+    def regions(self, kind: str, least_score: float) -> list[tuple[tuple[float, ...], float]]:
+        """Boxes (x1, y1, x2, y2 in pixels of the image) and scores of what is of a name.
+
+        Best first, those of at least a score.
+        """
+        raise UserError("does not detect objects, so it cannot say where they are.")
+
+    def keypoints(self, shape: tuple[int, int]) -> list[tuple[str, float, float, float]]:
+        """Names, scores, x and y of keypoints, in pixels of the image as the model saw it.
+
+        Args:
+          shape: Height and width of that image, without padding.
         """
         return []
 
@@ -152,6 +169,10 @@ class Task(Protocol):
         """
         raise UserError("hold weights of a task whose weights cannot be converted.")
 
+    def prepared(self, dataset: Dataset) -> Dataset:
+        """A dataset whose records the task makes examples of; by default as it is."""
+        return dataset
+
     def build_model(self) -> nn.Module:
         """The model; its parameters are `{"backbone": ..., "head": ...}`."""
         ...
@@ -178,6 +199,10 @@ class Task(Protocol):
         """An image of any size as the tools show it to the model: uint8 `[H, W, 3]`."""
         return self.preprocessing(image)
 
+    def see_record(self, record: Record) -> np.ndarray:
+        """The same of a record's image, or of the part of it that the record is of."""
+        return self.see(decode_image(record["image"], record["name"]))
+
     def see_mask(self, mask: Image.Image) -> np.ndarray:
         """A gray image of numbers `[H, W]`, cut and resized as `see` does, without mixing them."""
         return dataclasses.replace(self.preprocessing, interpolation="nearest")(mask)
@@ -186,9 +211,38 @@ class Task(Protocol):
         """An image of any size for `predict`: `image`, of `see`, and what else it needs."""
         return {"image": self.see(image)}
 
+    def example_of_record(self, record: Record) -> Example:
+        """The same of a record."""
+        return self.unlabeled_example(decode_image(record["image"], record["name"]))
+
+    def shown_image(self, image: Image.Image, example: Example) -> np.ndarray:
+        """uint8 `[H, W, 3]`: what `predict` draws a result on; by default as the model sees it."""
+        return example["image"]
+
+    # Name of the objects that `region_example` is for, as a detector calls them; empty if the task
+    # is of whole images.
+    region_kind: str = ""
+
+    def region_example(self, image: Image.Image, box: Sequence[float], score: float) -> Example:
+        """As `unlabeled_example`, of a box (x1, y1, x2, y2) that a detector is sure of by a score.
+
+        Raises:
+          UserError: The task is of whole images.
+        """
+        raise UserError(f"{self.name} is of whole images, not of objects that a detector finds.")
+
+    def merge(self, results: Sequence[Result], size: tuple[int, int]) -> Result:
+        """The result of an image of a height and a width, of those of its `region_example`s."""
+        raise NotImplementedError
+
     def shown_size(self, example: Example) -> tuple[int, int]:
         """Height and width of what is not padding in the image of an `unlabeled_example`."""
         return example["image"].shape[:2]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and 3, of an image that the model can take."""
+        return self.preprocessing.shape
 
     def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of what `train_example` gives, reading nothing."""

@@ -36,6 +36,7 @@ class DetectionResult(Result):
     info: DatasetInfo
 
     least_drawn: ClassVar[float] = 0.3
+    has_drawing: ClassVar[bool] = True
 
     @classmethod
     def of_slots(cls, slots: Mapping[str, np.ndarray], info: DatasetInfo) -> Self:
@@ -95,6 +96,15 @@ class DetectionResult(Result):
             score = float(self.scores[index])
             instances.append((names[self.labels[index]], score, box, mask))
         return instances
+
+    def regions(self, kind: str, least_score: float) -> list[tuple[tuple[float, ...], float]]:
+        """Boxes and scores of the objects of a class."""
+        rows = zip(self.boxes, self.scores, self.entries(), strict=True)
+        return [
+            (tuple(box.tolist()), float(score))
+            for box, score, (name, _) in rows
+            if name == kind and score >= least_score
+        ]
 
     def enlarged(self, side: int) -> Self:
         """A whole number of times as large, the masks' pixels repeated."""

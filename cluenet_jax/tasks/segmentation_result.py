@@ -1,7 +1,7 @@
 """What a segmentation model says of one image, as text, numbers and a mask."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,8 @@ class SegmentationResult(Result):
 
     classes: np.ndarray
     info: DatasetInfo
+
+    has_drawing: ClassVar[bool] = True
 
     def entries(self) -> list[tuple[str, float]]:
         """The classes that there are with their fraction of the pixels, largest first."""

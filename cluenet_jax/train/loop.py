@@ -18,6 +18,7 @@ from cluenet_jax.checkpoints.manager import Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.data import Dataset, TrainBatches, load_dataset, train_batches
 from cluenet_jax.evaluation import evaluate, example_shapes, read_eval_set
+from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.base import Batch, Task
 from cluenet_jax.train import sharding
 from cluenet_jax.train.diagnose import check_skips
@@ -116,6 +117,7 @@ class _Run:
     def create(cls, config: ml_collections.ConfigDict) -> "_Run":
         data = config.data
         dataset = load_dataset(data.name, data.dir, data.train_split, data.eval_split)
+        dataset = create_task(config, dataset.info).prepared(dataset)
         programs = Programs.create(config, dataset.info, len(dataset.train), sharding.make_mesh())
         epochs = config.optim.epochs + config.optim.cooldown_epochs
         total_steps = config.train.max_steps or programs.schedule.steps(epochs)

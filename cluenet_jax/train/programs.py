@@ -93,7 +93,7 @@ class Programs:
         return create_state(
             self.model,
             self._optimizer,
-            self.task.preprocessing.shape,
+            self.task.image_shape,
             self.task.train_metrics,
             self.config.seed,
             sharding,

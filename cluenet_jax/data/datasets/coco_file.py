@@ -53,17 +53,19 @@ def read_coco_file(path: pathlib.Path) -> CocoFile:
     Raises:
       DatasetError: Says which entry is wrong, and what would be right.
     """
-    content = _read_json(path)
-    images = {key: _image(entry, where) for key, entry, where in _entries(content, "images", path)}
+    content = read_json(path)
+    images = {
+        key: read_image(entry, where) for key, entry, where in entries_of(content, "images", path)
+    }
     categories = _categories(content, path)
     labels = {key: label for label, key in enumerate(categories)}
     rows = collections.defaultdict(list)
     unknown = []
-    for key, entry, where in _entries(content, "annotations", path):
+    for key, entry, where in entries_of(content, "annotations", path):
         image_id, category = entry.get("image_id"), entry.get("category_id")
-        if not _is_id(image_id) or image_id not in images:
+        if not is_id(image_id) or image_id not in images:
             raise DatasetError(f"{where}: image_id {image_id!r} is the id of no image of the file.")
-        if not _is_id(category) or category not in labels:
+        if not is_id(category) or category not in labels:
             unknown.append(key)
             continue
         rows[image_id].append(_row(entry, labels[category], images[image_id].size, where))
@@ -72,7 +74,8 @@ def read_coco_file(path: pathlib.Path) -> CocoFile:
     return CocoFile(categories, images, instances)
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The content of a file of annotations, with the three lists that it must have."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -92,11 +95,11 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def _entries(content: dict[str, Any], kind: str, path: pathlib.Path):
+def entries_of(content: dict[str, Any], kind: str, path: pathlib.Path):
     """Ids, entries, and where they are, for messages."""
     seen = set()
     for number, entry in enumerate(content[kind]):
-        if not isinstance(entry, dict) or not _is_id(entry.get("id")):
+        if not isinstance(entry, dict) or not is_id(entry.get("id")):
             raise DatasetError(
                 f"{path}: {kind}[{number}] is {entry!r:.60}; it is an object, with a whole number "
                 "as its id."
@@ -108,11 +111,13 @@ def _entries(content: dict[str, Any], kind: str, path: pathlib.Path):
         yield key, entry, f"{path}: {kind}[{number}] (id {key})"
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether something may be an id."""
     return type(value) is int
 
 
-def _image(entry: dict[str, Any], where: str) -> CocoImage:
+def read_image(entry: dict[str, Any], where: str) -> CocoImage:
+    """An entry of `images`, checked."""
     name, size = entry.get("file_name"), (entry.get("height"), entry.get("width"))
     if not isinstance(name, str) or not name:
         raise DatasetError(f"{where}: file_name is {name!r}; it is the name of an image file.")
@@ -126,7 +131,7 @@ def _image(entry: dict[str, Any], where: str) -> CocoImage:
 
 def _categories(content: dict[str, Any], path: pathlib.Path) -> dict[int, str]:
     names = {}
-    for key, entry, where in _entries(content, "categories", path):
+    for key, entry, where in entries_of(content, "categories", path):
         name = entry.get("name")
         if not isinstance(name, str) or not name:
             raise DatasetError(f"{where}: name is {name!r}; it is text.")
@@ -142,22 +147,30 @@ def _categories(content: dict[str, Any], path: pathlib.Path) -> dict[int, str]:
 
 def _row(entry: dict[str, Any], label: int, size: Size, where: str) -> tuple:
     """Of `Instances.of_rows`."""
+    x, y, width, height = read_box(entry, where)
+    try:
+        mask = read_segmentation(entry.get("segmentation"), size)
+    except UserError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    area = optional_number(entry, "area", lambda: area_of(mask) if mask else width * height, where)
+    crowd = bool(optional_number(entry, "iscrowd", lambda: 0, where))
+    return (x, y, x + width, y + height), label, area, crowd, mask
+
+
+def read_box(entry: dict[str, Any], where: str) -> list[float]:
+    """x, y, width and height."""
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         raise DatasetError(
             f"{where}: bbox is {box!r:.80}; it is 4 finite numbers: x, y, width, height."
         )
-    x, y, width, height = box
-    try:
-        mask = read_segmentation(entry.get("segmentation"), size)
-    except UserError as error:
-        raise DatasetError(f"{where}: {error}") from error
-    area = _optional(entry, "area", lambda: area_of(mask) if mask else width * height, where)
-    crowd = bool(_optional(entry, "iscrowd", lambda: 0, where))
-    return (x, y, x + width, y + height), label, area, crowd, mask
+    return box
 
 
-def _optional(entry: dict[str, Any], key: str, default: Callable[[], float], where: str) -> float:
+def optional_number(
+    entry: dict[str, Any], key: str, default: Callable[[], float], where: str
+) -> float:
+    """The number under a key, or else the default."""
     if entry.get(key) is None:
         return default()
     # Some tools write true and false.

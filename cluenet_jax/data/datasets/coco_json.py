@@ -37,13 +37,15 @@ def open_coco_json(root: str, train_split: str = "", eval_split: str = "") -> Op
     return open_files(*sources)
 
 
-def find_split(base: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
+def find_split(
+    base: pathlib.Path, split: str, annotations: tuple[str, ...] = ANNOTATIONS
+) -> tuple[pathlib.Path, pathlib.Path]:
     """The file of annotations and the folder of images of a split; see `open_coco_json`."""
     if ".json:" in split:
         file, _, folder = split.rpartition(":")
         files, folders = [base / file], [base / folder]
     else:
-        files = [base / pattern.format(split) for pattern in ANNOTATIONS]
+        files = [base / pattern.format(split) for pattern in annotations]
         folders = [base / pattern.format(split) for pattern in FOLDERS]
     for paths in (files, folders):
         if any(not path.resolve().is_relative_to(base.resolve()) for path in paths):

@@ -1,13 +1,13 @@
 """Scenes composed of the scanned digits, with masks and boxes; no download."""
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
 from cluenet_jax.data.datasets.digits import read_scans, select_split
+from cluenet_jax.data.datasets.ground import encode_png, textured_ground
 from cluenet_jax.data.datasets.info import Opened
 from cluenet_jax.data.decode_mask import MaskFormat
 from cluenet_jax.data.instances import Instances
@@ -99,8 +99,8 @@ class SceneSource:
         """`image`, `mask`, `mask_format`, `name`; `image_id`, `size` and `instances`."""
         scene = self.scene(index)
         return {
-            "image": _encode(scene.image),
-            "mask": _encode(scene.mask),
+            "image": encode_png(scene.image),
+            "mask": encode_png(scene.mask),
             "mask_format": _FORMAT,
             "name": f"digit_scenes[{self.numbers[index]}]",
             "image_id": self.numbers[index],
@@ -113,7 +113,7 @@ class SceneSource:
         number = self.numbers[index]
         scans = self.scans_of["train" if number in SPLITS["train"] else "test"]
         rng = np.random.default_rng(number)
-        image, brightness = _ground(rng, self.side)
+        image, brightness = textured_ground(rng, (self.side, self.side), _GROUND)
         count = rng.integers(self.num_digits[0], self.num_digits[1] + 1)
         chosen = rng.choice(scans, count)
         labels = self.digits[chosen] + 1
@@ -165,15 +165,6 @@ def open_digit_scenes(data_dir: str = "", train_split: str = "", eval_split: str
     return Opened(CLASS_NAMES, open_split(train_split or "train"), open_split(eval_split or "test"))
 
 
-def _ground(rng: np.random.Generator, side: int) -> tuple[np.ndarray, float]:
-    """float32 `[side, side, 3]`: a color with soft spots and grain; and its mean brightness."""
-    spots = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    soft = Image.fromarray(spots).resize((side, side), Image.Resampling.BICUBIC)
-    color = rng.uniform(*_GROUND, 3).astype(np.float32)
-    grain = rng.integers(-10, 11, (side, side, 1), dtype=np.int8)
-    return color + (np.asarray(soft, np.float32) - 128) * 0.25 + grain, float(color.mean())
-
-
 def _ink(rng: np.random.Generator, brightness: float) -> np.ndarray:
     """A color each of whose channels is brighter than the ground's mean."""
     return rng.uniform(brightness + _CONTRAST, 255, 3).astype(np.float32)
@@ -181,10 +172,3 @@ def _ink(rng: np.random.Generator, brightness: float) -> np.ndarray:
 
 def _paint(pixels: np.ndarray, weight: np.ndarray, color: np.ndarray) -> None:
     pixels += weight[..., None] * (color - pixels)
-
-
-def _encode(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    # It is decoded at once, and compressing would take longer than composing the scene.
-    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
-    return file.getvalue()

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from cluenet_jax.data.records import Source
+from cluenet_jax.data.skeletons import Skeleton
 
 # Red, green and blue, 0 .. 255.
 Rgb8 = tuple[int, int, int]
@@ -31,6 +32,7 @@ class DatasetInfo:
       class_names: Names by label.
       mean, std: Of RGB, in 0 .. 1, that images are normalized with.
       colors: The dataset's own colors of its classes, for masks; empty if it has none.
+      skeleton: Of poses, whose keypoints are the classes; else None.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DatasetInfo:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     colors: tuple[Rgb8, ...] = ()
+    skeleton: Skeleton | None = None
 
     @property
     def num_classes(self) -> int:
@@ -56,6 +59,7 @@ class DatasetInfo:
             "mean": [*self.mean],
             "std": [*self.std],
             "colors": [[*color] for color in self.colors],
+            "skeleton": self.skeleton and self.skeleton.to_json(),
         }
 
     @classmethod
@@ -68,6 +72,7 @@ class DatasetInfo:
             tuple(fields["std"]),
             # Older checkpoints have none.
             tuple(map(tuple, fields.get("colors", ()))),
+            Skeleton.from_json(skeleton) if (skeleton := fields.get("skeleton")) else None,
         )
 
 
@@ -78,6 +83,7 @@ class Opened(NamedTuple):
     train: Source
     eval: Source
     colors: tuple[Rgb8, ...] = ()
+    skeleton: Skeleton | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,20 @@ from cluenet_jax.data.datasets.camvid import open_camvid
 from cluenet_jax.data.datasets.coco import NUM_CLASSES as COCO_CLASSES
 from cluenet_jax.data.datasets.coco import open_coco
 from cluenet_jax.data.datasets.coco_json import open_coco_json
+from cluenet_jax.data.datasets.coco_poses import (
+    open_coco_keypoints,
+    open_coco_wholebody,
+    open_keypoints_json,
+)
 from cluenet_jax.data.datasets.digit_scenes import open_digit_scenes
 from cluenet_jax.data.datasets.digits import open_digits
+from cluenet_jax.data.datasets.figures import open_figure_boxes, open_figures
 from cluenet_jax.data.datasets.image_folder import open_image_folder
 from cluenet_jax.data.datasets.info import Dataset, DatasetInfo, Opened, Rgb8
 from cluenet_jax.data.datasets.mask_folder import open_mask_folder
 from cluenet_jax.data.datasets.tfds import TfdsDataset
 from cluenet_jax.data.datasets.voc_boxes import open_voc_boxes
+from cluenet_jax.data.skeletons import COCO, FIGURE, WHOLE_BODY, Skeleton
 from cluenet_jax.errors import DatasetError
 
 Rgb = tuple[float, float, float]
@@ -38,6 +45,7 @@ class Entry:
       num_classes: None where only the data says.
       tasks: Names of those that its records have the truth for.
       colors: The dataset's own colors of its classes.
+      skeleton: Of poses, where it does not depend on the data.
     """
 
     open: Callable[[str, str, str], tuple]
@@ -45,6 +53,12 @@ class Entry:
     num_classes: int | None = None
     tasks: tuple[str, ...] = ("classification",)
     colors: tuple[Rgb8, ...] = ()
+    skeleton: Skeleton | None = None
+
+
+def _poses(open_function: Callable[..., tuple], skeleton: Skeleton, rgb=_IMAGENET) -> Entry:
+    """The entry of a dataset of poses."""
+    return Entry(open_function, rgb, len(skeleton), ("pose",), skeleton=skeleton)
 
 
 DATASETS = {
@@ -104,6 +118,11 @@ DATASETS = {
     "coco": Entry(open_coco, _IMAGENET, COCO_CLASSES, ("detection",)),
     "coco_json": Entry(open_coco_json, tasks=("detection",)),
     "voc_boxes": Entry(open_voc_boxes, tasks=("detection",)),
+    "figures": _poses(open_figures, FIGURE, _HALF),
+    "figure_boxes": Entry(open_figure_boxes, _HALF, 1, ("detection",)),
+    "coco_keypoints": _poses(open_coco_keypoints, COCO),
+    "coco_wholebody": _poses(open_coco_wholebody, WHOLE_BODY),
+    "keypoints_json": Entry(open_keypoints_json, tasks=("pose",)),
 }
 
 
@@ -131,7 +150,13 @@ def describe_dataset(name: str, num_targets: int | None = None) -> DatasetInfo:
     count = num_targets or entry.num_classes
     if not count:
         raise DatasetError(f"The number of targets of {name} is known only from its data.")
-    return DatasetInfo(name, tuple(map(str, range(count))), *entry.normalization, entry.colors)
+    names = tuple(map(str, range(count)))
+    skeleton = entry.skeleton
+    if "pose" in entry.tasks:
+        if skeleton is None or len(skeleton) != count:
+            skeleton = Skeleton.of_names(names)
+        names = skeleton.names
+    return DatasetInfo(name, names, *entry.normalization, entry.colors, skeleton)
 
 
 def check_task(name: str, task: str) -> None:
@@ -165,7 +190,9 @@ def load_dataset(
     """
     entry = _entry(name)
     opened = Opened(*entry.open(data_dir, train_split, eval_split))
-    info = DatasetInfo(name, opened.class_names, *entry.normalization, opened.colors)
+    info = DatasetInfo(
+        name, opened.class_names, *entry.normalization, opened.colors, opened.skeleton
+    )
     return Dataset(info, opened.train, opened.eval)
 
 

@@ -22,6 +22,7 @@ from cluenet_jax.data.transforms.geometry import (
     resize,
     resize_and_center_crop,
 )
+from cluenet_jax.data.transforms.pose import CropGeometry, crop_of_box, draw_crop
 from cluenet_jax.data.transforms.rand_augment import rand_augment
 from cluenet_jax.data.transforms.resample import Window, resample_image, resample_mask
 from cluenet_jax.data.transforms.segmentation import (
@@ -36,11 +37,14 @@ from cluenet_jax.data.transforms.segmentation import (
 
 __all__ = [
     "INTERPOLATIONS",
+    "CropGeometry",
     "Geometry",
     "Window",
     "align_size",
     "bitmaps_shape",
     "color_jitter",
+    "crop_of_box",
+    "draw_crop",
     "draw_geometry",
     "draw_steps",
     "fit_size",
