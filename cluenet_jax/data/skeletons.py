@@ -20,7 +20,7 @@ class Skeleton:
 
     Attributes:
       names: Of each.
-      pairs: Indices of those that change places in a mirrored image; the rights are their own.
+      pairs: Indices of those that change places in a mirrored image; the rest are their own.
       sigmas: Of each, as a fraction of the root of the object's area: how far annotators differ.
       limbs: Indices of those that a drawing joins.
       upper: Indices of the upper half of the body, for the augmentation of half bodies.

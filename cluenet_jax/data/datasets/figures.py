@@ -109,7 +109,7 @@ class FigureImages:
         number = self.numbers[index]
         instances, poses = _instances_and_poses(number)
         return {
-            "image": encode_png(paint_scene(number)),
+            "image": _encoded_scene(number),
             "name": self.names[index],
             "image_id": number,
             "size": SIZE,
@@ -157,6 +157,12 @@ def paint_scene(number: int) -> np.ndarray:
     for figure in figures:
         figure.paint(draw, _ENLARGED)
     return np.asarray(large.resize(SIZE[::-1], Image.Resampling.BOX))
+
+
+# 100 MB for all; a scene is read in every epoch, for each of its figures.
+@functools.cache
+def _encoded_scene(number: int) -> bytes:
+    return encode_png(paint_scene(number))
 
 
 @functools.cache
