@@ -69,9 +69,8 @@ def evaluated():
         position += len(batch)
         stacked = {key: np.stack([e[key] for e in batch]) for key in batch[0]}
         stacked["valid"] = np.ones(len(batch), bool)
-        predictions = task.predict(
-            Oracle(task, jnp.asarray(np.stack(points), jnp.float32)), stacked
-        )
+        oracle = Oracle(task, jnp.asarray(np.stack(points), jnp.float32))
+        predictions = jax.jit(functools.partial(task.predict, oracle))(stacked)
         evaluator.add(jax.device_get(predictions), stacked)
     assert position == len(records)
     return evaluator
