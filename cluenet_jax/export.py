@@ -15,9 +15,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def export_program(trained: TrainedModel) -> bytes:
     """The model as a serialized `jax.export` program (StableHLO), weights included.
 
-    It takes uint8 images `[batch, S, S, 3]`, batch of any size and S the
-    checkpoint's `image_size`, normalizes them and returns the task's outputs: float32 logits
-    for a classifier.
+    It takes uint8 images `[batch, *image_shape]`, batch of any size and the shape that of the
+    task's images (a square of the checkpoint's `image_size` but for crops of another aspect),
+    normalizes them and returns the task's outputs: float32 logits for a classifier.
     """
 
     def program(images: jax.Array) -> Any:
@@ -38,6 +38,7 @@ def describe_program(trained: TrainedModel) -> dict[str, Any]:
         "task": trained.task.name,
         "model": metadata.config["model"]["backbone"],
         "target_names": [*trained.task.target_names],
+        "image_shape": [*trained.task.image_shape],
         **trained.preprocessing.to_json(),
         "step": metadata.step,
         "metrics": dict(metadata.metrics),

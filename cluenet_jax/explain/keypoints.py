@@ -20,6 +20,8 @@ def clusters_of_keypoints(explanation: Explanation) -> list[dict[str, Any]]:
     ]
     rows = []
     for name, score, x, y in explanation.keypoints:
+        # Of what is written down: peaks between two pixels are common.
+        x, y = round(x, 3), round(y, 3)
         row, column = int(y + 0.5), int(x + 0.5)
         if not (0 <= row < height and 0 <= column < width):
             continue
@@ -29,8 +31,8 @@ def clusters_of_keypoints(explanation: Explanation) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "score": round(score, 6),
-                "x": round(x, 3),
-                "y": round(y, 3),
+                "x": x,
+                "y": y,
                 "clusters": clusters,
                 "regions": regions,
             }

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cluenet_jax import ops
-from cluenet_jax.data import Dataset, decode_image
+from cluenet_jax.data import DATASETS, Dataset, DatasetInfo, decode_image
 from cluenet_jax.data.instances import decode_sized
 from cluenet_jax.data.poses import (
     detected_crops,
@@ -24,43 +24,15 @@ from cluenet_jax.data.poses import (
 from cluenet_jax.data.records import Example, Record
 from cluenet_jax.data.skeletons import Skeleton
 from cluenet_jax.data.transforms import CropGeometry, crop_of_box, draw_crop
-from cluenet_jax.errors import ImageError
+from cluenet_jax.errors import ImageError, UserError
 from cluenet_jax.metrics.keypoints import PoseEvaluator, Selection
 from cluenet_jax.models.settings import model_from_config
-from cluenet_jax.settings import (
-    check_settings,
-    flag,
-    integer,
-    number,
-    one_of,
-    require,
-    several,
-    text,
-)
+from cluenet_jax.settings import check_settings, require
+from cluenet_jax.tasks import pose_settings
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
 from cluenet_jax.tasks.configured import DenseTask
 from cluenet_jax.tasks.pose_result import PoseResult
 
-_PROBABILITY = number(least=0, most=1)
-_AUGMENT = {
-    "shift": number(least=0),
-    "shift_prob": _PROBABILITY,
-    "flip_prob": _PROBABILITY,
-    "half_body_prob": _PROBABILITY,
-    "half_body_points": integer(1),
-    "scale": number(least=0, below=1),
-    "rotation": number(least=0, most=90),
-    "rotation_prob": _PROBABILITY,
-}
-_OWN = {
-    "crop_size": several(integer(1), 2),
-    "padding": number(least=1),
-    "sigma": number(above=0),
-    "eval_flip": flag(),
-    "quarter_shift": one_of(("apart", "together")),
-    "least_score": number(least=0, below=1),
-    "max_similarity": number(above=0, most=1),
-}
 # Bytes of the truth of a crop that brings none.
 _NO_TRUTH = 4096
 
@@ -80,50 +52,15 @@ class Pose(DenseTask):
     @staticmethod
     def default_config() -> dict[str, Any]:
         """The sections `augment` and `pose`, the head, the dataset, the boxes of an evaluation."""
-        return dict(
-            model=dict(head="heatmap_fpn"),
-            data=dict(name="figures"),
-            augment=dict(
-                # On the host. Of the crop's center, a fraction of its sides.
-                shift=0.16,
-                shift_prob=0.3,
-                flip_prob=0.5,
-                # Crops of half a body, of objects with more labeled keypoints than this.
-                half_body_prob=0.3,
-                half_body_points=8,
-                # Deviations of the factor of the crop's size and of its angle in degrees.
-                scale=0.5,
-                rotation=40.0,
-                rotation_prob=0.6,
-            ),
-            # The boxes of an evaluation: a JSON file of a detector; "": the true ones.
-            eval=dict(boxes=""),
-            pose=dict(
-                # Height and width of the crops.
-                crop_size=(256, 192),
-                # What boxes are multiplied with before they are cropped.
-                padding=1.25,
-                # Of the peaks that are learned, in pixels of a heatmap.
-                sigma=2.0,
-                # Mean with the heatmaps of the mirrored crop.
-                eval_flip=True,
-                # How a peak moves toward its higher neighbor near a border: "apart", each axis for
-                # itself, as mmpose 1.x; "together", as mmpose 0.x.
-                quarter_shift="apart",
-                # Keypoints above this count for a pose's score.
-                least_score=0.2,
-                # Of two poses of an image more similar than this the better one is kept.
-                max_similarity=0.9,
-            ),
-        )
+        return pose_settings.default_sections()
 
     @classmethod
     def check_config(cls, config: ml_collections.ConfigDict) -> None:
         """Raises a UserError for a value in these sections that cannot be meant."""
         super().check_config(config)
-        check_settings(config.augment, "augment", _AUGMENT)
-        check_settings(config.eval, "eval", {"boxes": text()})
-        check_settings(config.pose, "pose", _OWN)
+        check_settings(config.augment, "augment", pose_settings.AUGMENT)
+        check_settings(config.eval, "eval", pose_settings.EVAL)
+        check_settings(config.pose, "pose", pose_settings.OWN)
         size = tuple(config.pose.crop_size)
         stride = model_from_config(config.model, num_classes=1).backbone.strides[-1]
         require(
@@ -133,6 +70,22 @@ class Pose(DenseTask):
             f"height and width must be multiples of {stride}, the stride of the last level of "
             f"{config.model.backbone}",
         )
+
+    @classmethod
+    def info_of_weights(
+        cls, weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
+    ) -> DatasetInfo:
+        """The keypoints of the last layer's rows, with the dataset's skeleton or `names`."""
+        info = super().info_of_weights(weights, dataset, names)
+        if names:
+            return dataclasses.replace(info, skeleton=Skeleton.of_names(info.class_names))
+        own = DATASETS[dataset].num_classes
+        if own not in (None, info.num_classes):
+            raise UserError(
+                f"has {info.num_classes} keypoints, {dataset} has {own}; say which dataset it was "
+                "trained on, or the names of its keypoints."
+            )
+        return info
 
     @property
     def skeleton(self) -> Skeleton:

@@ -12,6 +12,8 @@ from cluenet_jax.errors import UserError
 # Where training checkpoints keep the weights.
 _INSIDE = ("model_state_dict", "state_dict", "model")
 _PREFIX = "module."
+# What mmpose 0.x calls its heads, and 1.x.
+_RENAMED = ("keypoint_head.", "head.")
 
 
 def read_state_dict(path: str) -> dict[str, np.ndarray]:
@@ -21,7 +23,8 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
       path: `.pth`, `.pt` or `.bin` of PyTorch (needs torch), `.safetensors` or
         `.npz`. A training checkpoint that holds the weights under
         `model_state_dict`, `state_dict` or `model` is looked into, and the
-        prefix `module.` of data parallel training is dropped.
+        prefix `module.` of data parallel training is dropped; mmpose 0.x's
+        `keypoint_head.` becomes `head.` as in 1.x.
 
     Returns:
       float32 arrays by tensor name; integers (BatchNorm's counts of batches) as int64.
@@ -49,6 +52,11 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
             break
     if all(name.startswith(_PREFIX) for name in weights):
         weights = {name.removeprefix(_PREFIX): value for name, value in weights.items()}
+    old, new = _RENAMED
+    weights = {
+        f"{new}{name.removeprefix(old)}" if name.startswith(old) else name: value
+        for name, value in weights.items()
+    }
     unreadable = [name for name, value in weights.items() if not hasattr(value, "shape")]
     if unreadable or not weights:
         raise UserError(
