@@ -1,7 +1,7 @@
 """Poses without a download: articulated figures on textured ground, with 14 joints.
 
     python main.py --config=configs/figures_pose.py
-    python main.py --config=configs/figures_pose.py:clustr_nano
+    python main.py --config=configs/figures_pose.py:clustr_nano,heatmap_deconv
 
 Expected: at least 95 % of the joints within a tenth of the figure's height on the test scenes, in
 under 5 minutes on 2 CPU cores.
@@ -10,12 +10,14 @@ under 5 minutes on 2 CPU cores.
 from cluenet_jax.config import default_config
 
 
-def get_config(backbone="cluenet_nano"):
-    """Sized for a laptop; the backbone may follow the colon."""
+def get_config(variant="cluenet_nano,heatmap_fpn"):
+    """Sized for a laptop; the backbone and a head may follow the colon."""
     config = default_config("pose")
+    backbone, _, head = variant.partition(",")
     config.model.backbone = backbone
+    config.model.head = head or "heatmap_fpn"
     config.model.drop_path = 0.0
-    config.model.heatmap_fpn.width = 32
+    config.model[config.model.head].width = 32
     config.data.name = "figures"
     config.data.image_size = 64
     config.pose.crop_size = (64, 48)

@@ -10,12 +10,14 @@ limbs are those of their category; skeleton.json may add pairs, sigmas, upper an
 from cluenet_jax.config import default_config, see_every_fourth_pixel
 
 
-def get_config(backbone="cluenet_nano"):
-    """Sized for some thousands of objects; the backbone may follow the colon."""
+def get_config(variant="cluenet_nano,heatmap_fpn"):
+    """Sized for some thousands of objects; the backbone and a head may follow the colon."""
     config = default_config("pose")
+    backbone, _, head = variant.partition(",")
     config.model.backbone = backbone
+    config.model.head = head or "heatmap_fpn"
     see_every_fourth_pixel(config)
-    config.model.heatmap_fpn.width = 64
+    config.model[config.model.head].width = 64
     config.data.name = "keypoints_json"
     config.data.image_size = 256
     config.data.num_workers = -1

@@ -34,6 +34,7 @@ from cluenet_jax.ops import segment
 from cluenet_jax.ops.tpu import segment as tpu_segment
 from cluenet_jax.train import sharding
 from cluenet_jax.train.programs import with_sharding
+from tests.helpers import pose
 from tests.helpers.compilation import least_effort_compiled
 from tests.helpers.detection import small_config
 from tests.helpers.linear import linear_trainer
@@ -129,6 +130,21 @@ def test_a_detector_exchanges_gradients_or_results_and_nothing_else(step):
     assert {c.over for c in program.collectives} <= {PARAMETERS, SCALARS, RESULTS, UNNAMED}
     if step is compile_train_step:
         assert not activations(program.collectives)
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(compile_train_step, marks=pytest.mark.chaos), compile_eval_step]
+)
+def test_a_pose_model_exchanges_gradients_or_results_and_scatters_nothing(step):
+    pytest.importorskip("libtpu", reason="libtpu is for Linux on x86-64")
+    topology = find_topology("v5e:2x2")
+    settings = {"optim.batch_size": 4, "eval.batch_size": 4, "model.dtype": "bfloat16"}
+    programs = programs_for(pose.small_config(**settings), topology, topology.devices())
+    program = step(programs)
+    assert {c.over for c in program.collectives} <= {PARAMETERS, SCALARS, RESULTS, UNNAMED}
+    if step is compile_train_step:
+        assert not activations(program.collectives)
+    assert program.counts == {"scatters": 0, "gathers": 0, "sorts": 0, "loops": 0}
 
 
 def tiny_sizes() -> dict[str, tuple[int, ...] | int]:
