@@ -75,8 +75,8 @@ def create_head(name: str, in_channels: Iterable[int], num_classes: int, **optio
     """Builds a head.
 
     Args:
-      name: "linear", "semantic_fpn", "upernet", "mask_rcnn", "heatmap_deconv", "heatmap_fpn" or
-        "heatmap_mta".
+      name: "linear", "semantic_fpn", "upernet", "mask_rcnn", "retinanet", "heatmap_deconv",
+        "heatmap_fpn" or "heatmap_mta".
       in_channels: Width of each level it is given, a backbone's `channels`.
       num_classes: Number of outputs: classes without background, or keypoints.
       **options: The other fields of the head's module (`cluenet_jax.models.heads`). `dtype` may
@@ -86,8 +86,8 @@ def create_head(name: str, in_channels: Iterable[int], num_classes: int, **optio
       A Flax Linen module; `head.apply(variables, levels, train=False)` takes a tuple of
       `[B, H_s, W_s, in_channels[s]]`, finest first, and returns float32 logits:
       `[B, num_classes]` of the head `linear`, `[B, H_1, W_1, num_classes]` of those of
-      segmentation; heatmaps `[B, H, W, num_classes]` of those of pose; `mask_rcnn` also takes
-      `image_sizes` and returns a dict of detections.
+      segmentation; heatmaps `[B, H, W, num_classes]` of those of pose; `mask_rcnn` and `retinanet`
+      also take `image_sizes` and return a dict of detections.
 
     Raises:
       ValueError: An unknown name or option, or an option that does not fit.

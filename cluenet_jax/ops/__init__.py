@@ -24,6 +24,7 @@ from cluenet_jax.ops.aggregate import aggregation_weights
 from cluenet_jax.ops.assign import fit_scores, soft_dispatch
 from cluenet_jax.ops.attention import attend
 from cluenet_jax.ops.boxes import (
+    ANCHOR_RATIOS,
     ANCHOR_SCALE,
     anchor_grid,
     anchor_validity,
@@ -76,6 +77,7 @@ from cluenet_jax.ops.roi_align import box_levels, mask_targets, roi_align
 from cluenet_jax.ops.windows import in_windows
 
 __all__ = [
+    "ANCHOR_RATIOS",
     "ANCHOR_SCALE",
     "DENOMINATORS",
     "IGNORED",

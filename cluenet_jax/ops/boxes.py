@@ -109,36 +109,46 @@ def has_area(boxes: jax.Array) -> jax.Array:
 
 
 def base_anchors(
-    stride: int, scale: float = ANCHOR_SCALE, ratios: tuple[float, ...] = ANCHOR_RATIOS
+    stride: int,
+    scale: float = ANCHOR_SCALE,
+    octaves: int = 1,
+    ratios: tuple[float, ...] = ANCHOR_RATIOS,
 ) -> np.ndarray:
-    """The anchors around the point 0: `[A, 4]` float32, one for each ratio, of equal areas."""
-    roots = np.sqrt(np.asarray(ratios, np.float32))
+    """The anchors around the point 0: `[A, 4]` float32, by ratio, then by size.
+
+    Those of one size have equal areas; of the sizes, `octaves` are within a doubling.
+    """
+    roots = np.sqrt(np.asarray(ratios, np.float32))[:, None]
+    scales = np.float32(scale * 2 ** (np.arange(octaves) / octaves))
     side = np.float32(stride)
-    widths = side * (np.float32(1) / roots) * np.float32(scale)
-    heights = side * roots * np.float32(scale)
+    widths = (side * (np.float32(1) / roots) * scales).ravel()
+    heights = (side * roots * scales).ravel()
     half = np.float32(0.5) * np.stack([widths, heights], axis=-1)
     return np.concatenate([-half, half], axis=-1)
 
 
-def anchor_grid(size: tuple[int, int], stride: int, scale: float = ANCHOR_SCALE) -> jax.Array:
+def anchor_grid(
+    size: tuple[int, int], stride: int, scale: float = ANCHOR_SCALE, octaves: int = 1
+) -> jax.Array:
     """The anchors of a level, around the upper left corners of its cells, not clipped.
 
     Args:
       size: Rows and columns of the level.
       stride: Image pixels per cell along an axis.
-      scale: An anchor's side at ratio 1, in strides.
+      scale: The least anchor's side at ratio 1, in strides.
+      octaves: Sizes of anchors within a doubling.
 
     Returns:
-      `[H * W * A, 4]` float32, ordered by row, column and ratio.
+      `[H * W * A, 4]` float32, ordered by row, column, ratio and size.
     """
     rows, columns = (jnp.arange(n, dtype=jnp.float32) * stride for n in size)
     y, x = jnp.meshgrid(rows, columns, indexing="ij")
     corners = jnp.stack([x, y, x, y], axis=-1)[:, :, None]
-    return (corners + jnp.asarray(base_anchors(stride, scale))).reshape(-1, 4)
+    return (corners + jnp.asarray(base_anchors(stride, scale, octaves))).reshape(-1, 4)
 
 
 def anchor_validity(
-    size: tuple[int, int], stride: int, padded_sizes: jax.Array, num_ratios: int = 3
+    size: tuple[int, int], stride: int, padded_sizes: jax.Array, num_anchors: int = 3
 ) -> jax.Array:
     """Whether an anchor's cell lies in its own image with its padding, rather than beyond.
 
@@ -146,7 +156,7 @@ def anchor_validity(
       size: Rows and columns of the level.
       stride: Image pixels per cell along an axis.
       padded_sizes: `[B, 2]` float32, heights and widths.
-      num_ratios: Anchors of a cell.
+      num_anchors: Of a cell.
 
     Returns:
       `[B, H * W * A]` bool, in the order of `anchor_grid`.
@@ -156,5 +166,5 @@ def anchor_validity(
         jnp.arange(n, dtype=jnp.float32) < cells[:, axis, None] for axis, n in enumerate(size)
     )
     inside = rows[:, :, None, None] & columns[:, None, :, None]
-    shape = (*inside.shape[:3], num_ratios)
+    shape = (*inside.shape[:3], num_anchors)
     return jnp.broadcast_to(inside, shape).reshape(shape[0], -1)

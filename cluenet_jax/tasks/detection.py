@@ -26,13 +26,13 @@ from cluenet_jax.data.transforms import (
     truth_slots,
 )
 from cluenet_jax.metrics.detection import DetectionEvaluator
-from cluenet_jax.models.heads.mask_rcnn import Truths
+from cluenet_jax.models.heads.truths import Truths
 from cluenet_jax.settings import check_settings, integer, number, require, several
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
 from cluenet_jax.tasks.configured import DenseTask
 from cluenet_jax.tasks.detection_result import DetectionResult
 
-_LOSSES = ("rpn_objectness", "rpn_box", "class", "box")
+_PROPOSAL_LOSSES = ("rpn_objectness", "rpn_box")
 # The length of most truths of an evaluation, see `encode_truth`.
 _TRUTH_LENGTH = 4096
 _AUGMENT = {
@@ -56,7 +56,7 @@ class Detection(DenseTask):
 
     name: ClassVar[str] = "detection"
     best_metric: ClassVar[str] = "box_ap"
-    heads: ClassVar[tuple[str, ...]] = ("mask_rcnn",)
+    heads: ClassVar[tuple[str, ...]] = ("mask_rcnn", "retinanet")
     torch_classifier: ClassVar[str] = "roi_head.bbox_head.fc_cls.weight"
     # The background, the last one.
     torch_other_rows: ClassVar[int] = 1
@@ -109,12 +109,14 @@ class Detection(DenseTask):
     @property
     def masks(self) -> bool:
         """Whether masks are learned and evaluated."""
-        return self.config.model.mask_rcnn.masks is not False
+        model = self.config.model
+        return model.head == "mask_rcnn" and model.mask_rcnn.masks is not False
 
     @property
     def train_metrics(self) -> tuple[str, ...]:
         """The loss and its parts."""
-        return ("loss", *_LOSSES, *(("mask",) if self.masks else ()))
+        proposals = _PROPOSAL_LOSSES if self.config.model.head == "mask_rcnn" else ()
+        return ("loss", *proposals, "class", "box", *(("mask",) if self.masks else ()))
 
     # On the host.
 

@@ -12,6 +12,7 @@ from cluenet_jax.models.heads import (
     heatmap_mta,
     linear,
     mask_rcnn,
+    retinanet,
     semantic_fpn,
     upernet,
 )
@@ -66,6 +67,13 @@ HEADS: Mapping[str, HeadKind] = {
     "mask_rcnn": HeadKind(
         mask_rcnn.MaskRCNN,
         mask_rcnn.torch_names,
+        torch_prefix="backbone.",
+        pyramid=True,
+        strided=True,
+    ),
+    "retinanet": HeadKind(
+        retinanet.RetinaNet,
+        retinanet.torch_names,
         torch_prefix="backbone.",
         pyramid=True,
         strided=True,

@@ -24,12 +24,15 @@ class FPN(nn.Module):
       upsampling: A key of `UPSAMPLINGS`.
       num_extra_levels: Outputs after the last level, each every second pixel of the one before
         along both axes (Mask R-CNN has one, P6).
+      num_conv_levels: Instead, outputs by convolutions of stride 2, the first of the last level
+        given, the next ones of the output before (RetinaNet has P6 and P7).
       dtype: Type of the convolutions and of the outputs.
     """
 
     width: int
     upsampling: str = "nearest"
     num_extra_levels: int = 0
+    num_conv_levels: int = 0
     dtype: jnp.dtype = jnp.float32
 
     def __post_init__(self):
@@ -56,6 +59,14 @@ class FPN(nn.Module):
         ]
         for _ in range(self.num_extra_levels):
             outputs.append(outputs[-1][:, ::2, ::2])
+        x = levels[-1]
+        for i in range(len(levels) + 1, len(levels) + 1 + self.num_conv_levels):
+            conv = nn.Conv(
+                self.width, (3, 3), 2, padding=1, kernel_init=init, dtype=self.dtype,
+                name=f"output{i}",
+            )  # fmt: skip
+            x = conv(x)
+            outputs.append(x)
         return tuple(outputs)
 
 
@@ -69,8 +80,9 @@ def top_down(
     return sums[::-1]
 
 
-def torch_names(num_levels: int) -> Iterator[names.Entry]:
+def torch_names(num_levels: int, num_conv_levels: int = 0) -> Iterator[names.Entry]:
     """The names of the neck of `num_levels` levels in mmsegmentation's checkpoints."""
     for i in range(num_levels):
         yield from names.layer(f"lateral_convs.{i}.conv", f"lateral{i + 1}", names.CONV1X1)
+    for i in range(num_levels + num_conv_levels):
         yield from names.layer(f"fpn_convs.{i}.conv", f"output{i + 1}", names.CONV)

@@ -15,30 +15,13 @@ from cluenet_jax import ops
 from cluenet_jax.models.features import check_levels
 from cluenet_jax.models.heads import fpn, roi_box, roi_mask, rpn
 from cluenet_jax.models.heads.layers import check_options
+from cluenet_jax.models.heads.truths import Truths, padded, sizes_or_canvas
 from cluenet_jax.models.torch_names import Entry, below
 
-# Sides of batches are padded to multiples of this.
-_PADDING = 32
 # Boxes below twice this side take their features from the first level; in its strides.
 _FINEST_SIDE = 14.0
 
 Levels = tuple[jax.Array, ...]
-
-
-class Truths(NamedTuple):
-    """The objects of images, in M slots, at least one.
-
-    Attributes:
-      boxes: `[B, M, 4]` float32 in pixels of the image.
-      labels: `[B, M]` int32 in 0 .. K-1.
-      valid: `[B, M]` bool, whether the slot is in use.
-      bitmaps: `[B, M, H, W / 8]` uint8 of the canvas, as for `ops.mask_targets`, or None.
-    """
-
-    boxes: jax.Array
-    labels: jax.Array
-    valid: jax.Array
-    bitmaps: jax.Array | None = None
 
 
 class LossSamples(NamedTuple):
@@ -136,7 +119,7 @@ class MaskRCNN(nn.Module):
         Raises:
           ValueError: Levels of other widths than `in_channels`.
         """
-        sizes = self._sizes(levels, image_sizes)
+        sizes = sizes_or_canvas(levels, self.stride, image_sizes)
         pyramid = self.pyramid(levels)
         proposals = self.propose(pyramid, self.rpn_head(pyramid), sizes, train=False)
         output = self.describe_boxes(pyramid, proposals.boxes)
@@ -178,9 +161,8 @@ class MaskRCNN(nn.Module):
             `samples`, or no bitmaps for a mask head.
         """
         self._check_losses(truths, key, samples)
-        sizes = self._sizes(levels, image_sizes)
-        if padded_sizes is None:
-            padded_sizes = jnp.ceil(sizes / _PADDING) * _PADDING
+        sizes = sizes_or_canvas(levels, self.stride, image_sizes)
+        padded_sizes = padded(sizes, padded_sizes)
         keys = (None, None) if key is None else jax.random.split(key)
         given = samples or LossSamples(None, None)
         pyramid = self.pyramid(levels)
@@ -209,7 +191,6 @@ class MaskRCNN(nn.Module):
 
     def match_anchors(self, pyramid: Levels, truths: Truths, padded_sizes: jax.Array) -> jax.Array:
         """`[B, N]` int32, as `ops.match_boxes`; anchors beyond `padded_sizes` are not valid."""
-        padded_sizes = jnp.asarray(padded_sizes, jnp.float32)
         valid = [
             ops.anchor_validity(level.shape[1:3], stride, padded_sizes)
             for level, stride in zip(pyramid, self._strides(len(pyramid)), strict=True)
@@ -307,13 +288,6 @@ class MaskRCNN(nn.Module):
 
     def _strides(self, count: int) -> tuple[int, ...]:
         return tuple(self.stride * 2**i for i in range(count))
-
-    def _sizes(self, levels: Levels, image_sizes: jax.Array | None) -> jax.Array:
-        if image_sizes is not None:
-            return jnp.asarray(image_sizes, jnp.float32)
-        batch, rows, columns, _ = levels[0].shape
-        canvas = jnp.asarray([rows * self.stride, columns * self.stride], jnp.float32)
-        return jnp.broadcast_to(canvas, (batch, 2))
 
     def _check_losses(self, truths: Truths, key: Any, samples: LossSamples | None) -> None:
         if (key is None) == (samples is None):

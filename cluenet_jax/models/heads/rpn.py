@@ -88,18 +88,21 @@ class SharedConv(nn.Module):
       width: Channels.
       kernel_init: Of the kernel.
       dtype: Of the convolution and its output.
+      bias: What the bias begins with.
     """
 
     width: int
     kernel_init: nn.initializers.Initializer
     dtype: jnp.dtype
+    bias: float = 0.0
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array]) -> list[jax.Array]:
         """Each of `[B, H_s, W_s, C]` becomes `[B, H_s, W_s, width]`."""
         shape = (3, 3, levels[0].shape[-1], self.width)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        init = nn.initializers.constant(self.bias)
+        bias = self.param("bias", init, (self.width,)).astype(self.dtype)
         return [
             jax.lax.conv_general_dilated(
                 level.astype(self.dtype),

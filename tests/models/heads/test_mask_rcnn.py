@@ -11,8 +11,9 @@ import pytest
 import cluenet_jax
 from cluenet_jax import ops
 from cluenet_jax.models.heads import roi_box
-from cluenet_jax.models.heads.mask_rcnn import LossSamples, Truths, match_candidates
+from cluenet_jax.models.heads.mask_rcnn import LossSamples, match_candidates
 from cluenet_jax.models.heads.rpn import Proposals
+from cluenet_jax.models.heads.truths import Truths
 from tests.helpers import dense
 from tests.helpers.golden import relative_error
 from tests.models.heads.recorded import GRADIENTS, VALUES, assert_close

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cluenet_jax import ops
-from cluenet_jax.models.heads.mask_rcnn import LossSamples, Truths
+from cluenet_jax.models.heads.mask_rcnn import LossSamples
 from cluenet_jax.models.heads.roi_mask import mask_loss
+from cluenet_jax.models.heads.truths import Truths
 from cluenet_jax.train.sharding import AXIS, make_mesh
 from tests.helpers import dense
 from tests.helpers.golden import relative_error
