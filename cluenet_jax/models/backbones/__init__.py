@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 from flax import linen as nn
 
-from cluenet_jax.models.backbones import cluenet, clustr
+from cluenet_jax.models.backbones import cluenet, clustr, context_cluster
 from cluenet_jax.models.backbones.family import Family
 
-FAMILIES: Mapping[str, Family] = {"cluenet": cluenet.FAMILY, "clustr": clustr.FAMILY}
+FAMILIES: Mapping[str, Family] = {
+    "cluenet": cluenet.FAMILY,
+    "clustr": clustr.FAMILY,
+    "coc": context_cluster.FAMILY,
+}
 
 
 def family_of(backbone: nn.Module) -> Family:

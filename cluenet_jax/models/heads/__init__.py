@@ -11,7 +11,22 @@ from cluenet_jax.models.heads import linear, mask_rcnn, semantic_fpn, upernet
 from cluenet_jax.models.torch_names import Entry
 
 # Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
-_GIVEN = ("in_channels", "num_classes", "stride", "norm_epsilon", "dtype", "parent", "name")
+_GIVEN = (
+    "in_channels",
+    "num_classes",
+    "stride",
+    "norm_epsilon",
+    "group_norm",
+    "all_levels",
+    "dtype",
+    "parent",
+    "name",
+)
+
+
+def _mm_prefix(head: nn.Module) -> str:
+    """What mmsegmentation and mmdetection put before a backbone's names."""
+    return "backbone."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +36,7 @@ class HeadKind:
     Attributes:
       module: Its Flax module; the first fields are `in_channels` and `num_classes`.
       torch_names: From a head to the names of its arrays in published checkpoints.
-      torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
+      torch_prefix: From a head to what stands before a backbone's names in checkpoints.
       pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
       strided: Whether it takes `stride`, image pixels per pixel of the first level.
       auxiliary: Whether it takes `auxiliary=True` for a second output, for a loss in training.
@@ -29,7 +44,7 @@ class HeadKind:
 
     module: type[nn.Module]
     torch_names: Callable[[Any], Iterator[Entry]]
-    torch_prefix: str
+    torch_prefix: Callable[[Any], str]
     pyramid: bool
     strided: bool = False
     auxiliary: bool = False
@@ -42,21 +57,21 @@ class HeadKind:
 
 
 HEADS: Mapping[str, HeadKind] = {
-    "linear": HeadKind(linear.LinearHead, linear.torch_names, torch_prefix="", pyramid=False),
+    "linear": HeadKind(linear.LinearHead, linear.torch_names, linear.torch_prefix, pyramid=False),
     "semantic_fpn": HeadKind(
-        semantic_fpn.SemanticFPN, semantic_fpn.torch_names, torch_prefix="backbone.", pyramid=True
+        semantic_fpn.SemanticFPN, semantic_fpn.torch_names, torch_prefix=_mm_prefix, pyramid=True
     ),
     "upernet": HeadKind(
         upernet.UperNet,
         upernet.torch_names,
-        torch_prefix="backbone.",
+        torch_prefix=_mm_prefix,
         pyramid=True,
         auxiliary=True,
     ),
     "mask_rcnn": HeadKind(
         mask_rcnn.MaskRCNN,
         mask_rcnn.torch_names,
-        torch_prefix="backbone.",
+        torch_prefix=_mm_prefix,
         pyramid=True,
         strided=True,
     ),
