@@ -62,6 +62,29 @@ def uniform_conv1x1(features: int, fan_in: int, name: str, dtype: jnp.dtype) -> 
     return nn.Dense(features, kernel_init=init, bias_init=init, dtype=dtype, name=name)
 
 
+class FrozenConv1x1(nn.Module):
+    """As `uniform_conv1x1`, but it never trains and takes no optimizer state.
+
+    Its weights are in the collection `frozen` instead of `params`.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = uniform_init(x.shape[-1])
+
+        def drawn(name: str, *shape: int) -> jax.Array:
+            draw = self.variable(
+                "frozen", name, lambda: init(self.make_rng("params"), shape)
+            )
+            return draw.value.astype(self.dtype)
+
+        kernel, bias = drawn("kernel", x.shape[-1], self.features), drawn("bias", self.features)
+        return x.astype(self.dtype) @ kernel + bias
+
+
 def uniform_conv(
     features: int, channels: int, window: tuple[int, int, int], name: str, dtype: jnp.dtype
 ) -> nn.Conv:

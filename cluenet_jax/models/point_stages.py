@@ -36,7 +36,7 @@ EPSILON = 1e-5
 # Of the head `linear`, for classifiers whose norm is like that of the blocks.
 CLASSIFIER = {"norm_epsilon": EPSILON, "group_norm": True}
 # Size, stride and padding of the convolution between stages.
-_REDUCER = (3, 2, 1)
+REDUCER = (3, 2, 1)
 
 Pair = tuple[int, int]
 
@@ -177,9 +177,9 @@ class PointStages(FourStages):
         A convolution, whose nearest window is a pixel's parent.
         """
         width = self.dims[stage + 1]
-        reducer = uniform_conv(width, x.shape[-1], _REDUCER, f"pool{stage + 1}", self.dtype)
+        reducer = uniform_conv(width, x.shape[-1], REDUCER, f"pool{stage + 1}", self.dtype)
         y = reducer(x)
-        return y, for_each_image(window_owners(x.shape[1:3], y.shape[1:3], *_REDUCER), len(x))
+        return y, for_each_image(window_owners(x.shape[1:3], y.shape[1:3], *REDUCER), len(x))
 
 
 def torch_names_of_stages(

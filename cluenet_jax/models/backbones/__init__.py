@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 from flax import linen as nn
 
-from cluenet_jax.models.backbones import cluenet, clustr, context_cluster
+from cluenet_jax.models.backbones import cluenet, clustr, context_cluster, fec
 from cluenet_jax.models.backbones.family import Family
 
 FAMILIES: Mapping[str, Family] = {
     "cluenet": cluenet.FAMILY,
     "clustr": clustr.FAMILY,
     "coc": context_cluster.FAMILY,
+    "fec": fec.FAMILY,
 }
 
 
