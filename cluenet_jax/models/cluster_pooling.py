@@ -96,8 +96,7 @@ def pool_clusters(
     # From the number of a cell in its fold to that in the whole map.
     numbers = jnp.arange(grid[0] * grid[1], dtype=jnp.int32).reshape(1, *grid, 1)
     first = ops.cut_folds(numbers, folds)[0, :, :1, 0]
-    index = first + index.reshape(batch, -1, rows * columns)
-    if folds[1] > 1:
-        index = index + (index - first) // cells[1] * (grid[1] - cells[1])
+    index = index.reshape(batch, -1, rows * columns)
+    index = first + index + index // cells[1] * (grid[1] - cells[1])
     index = ops.join_folds(index[..., None], folds, (height, width))[..., 0]
     return means.reshape(batch, -1, means.shape[-1]), index

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from flax import linen as nn
 
-from cluenet_jax.models.backbones import cluenet, clustr, context_cluster, fec
+from cluenet_jax.models.backbones import cluenet, clusterformer, clustr, context_cluster, fec
 from cluenet_jax.models.backbones.family import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -12,6 +12,7 @@ FAMILIES: Mapping[str, Family] = {
     "clustr": clustr.FAMILY,
     "coc": context_cluster.FAMILY,
     "fec": fec.FAMILY,
+    "clusterformer": clusterformer.FAMILY,
 }
 
 

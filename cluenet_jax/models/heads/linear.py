@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cluenet_jax.models.features import check_levels
-from cluenet_jax.models.layers import group_norm, layer_norm, linear
+from cluenet_jax.models.layers import group_norm, layer_norm, linear_init
 from cluenet_jax.models.torch_names import LINEAR, Entry, layer, norm
 
 
@@ -40,7 +40,9 @@ class LinearHead(nn.Module):
             levels = (*levels[:-1], norm("norm", self.dtype, self.norm_epsilon)(levels[-1]))
         read = levels if self.all_levels else levels[-1:]
         x = jnp.concatenate([x.mean(axis=(1, 2), dtype=jnp.float32) for x in read], axis=-1)
-        return linear(self.num_classes, "linear", jnp.float32)(x)
+        # As mmpretrain draws its head, or as the families draw all linear maps.
+        init = nn.initializers.normal(0.01) if self.all_levels else linear_init
+        return nn.Dense(self.num_classes, kernel_init=init, name="linear")(x)
 
 
 def torch_names(head: LinearHead) -> Iterator[Entry]:
