@@ -76,9 +76,7 @@ class FrozenConv1x1(nn.Module):
         init = uniform_init(x.shape[-1])
 
         def drawn(name: str, *shape: int) -> jax.Array:
-            draw = self.variable(
-                "frozen", name, lambda: init(self.make_rng("params"), shape)
-            )
+            draw = self.variable("frozen", name, lambda: init(self.make_rng("params"), shape))
             return draw.value.astype(self.dtype)
 
         kernel, bias = drawn("kernel", x.shape[-1], self.features), drawn("bias", self.features)

@@ -6,7 +6,9 @@ Source: Context Cluster (arXiv 2303.01494), which clusters each fold on its own.
 import jax
 
 
-def fold_counts(grid: tuple[int, int], folds: tuple[int, int], multiple: int = 1) -> tuple[int, int]:
+def fold_counts(
+    grid: tuple[int, int], folds: tuple[int, int], multiple: int = 1
+) -> tuple[int, int]:
     """How many folds the rows and columns of a map are cut into.
 
     Args:

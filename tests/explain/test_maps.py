@@ -107,7 +107,7 @@ def test_a_batch_gives_the_same_as_one_by_one(computed):
 
 def test_a_bare_backbone_has_the_same_maps(computed):
     model, variables, images, maps = computed
-    variables = {"params": variables["params"]["backbone"]}
+    variables = {name: tree["backbone"] for name, tree in variables.items()}
     clusters = explain.cluster_maps(model.backbone, variables, images)
     chex.assert_trees_all_equal(clusters, maps.clusters)
 

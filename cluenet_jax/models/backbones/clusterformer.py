@@ -218,9 +218,7 @@ def torch_names(backbone: ClusterFormer) -> Iterator[names.Entry]:
     return torch_names_of_stages(backbone, tuple(mixer), names.CONV1X1)
 
 
-def _variant(
-    num_classes: int = 100, classifier: dict | None = None, **sizes
-) -> Variant:
+def _variant(num_classes: int = 100, classifier: dict | None = None, **sizes) -> Variant:
     published = dict(
         center_grids=((5, 5),) * 4,
         folds=((8, 8), (4, 4), (2, 2), (1, 1)),
@@ -231,9 +229,7 @@ def _variant(
     return Variant(types.MappingProxyType({**published, **sizes}), num_classes, classifier)
 
 
-_TINY = dict(
-    dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), head_dim=32
-)
+_TINY = dict(dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), head_dim=32)
 _OFFICIAL = dict(
     num_classes=1000,
     classifier=types.MappingProxyType({"all_levels": True}),

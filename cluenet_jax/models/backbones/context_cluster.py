@@ -119,9 +119,7 @@ _VARIANTS = dict(
     ),
     coc_small=_variant(**_WIDE, depths=(2, 2, 6, 2), num_heads=(4, 4, 8, 8)),
     coc_medium=_variant(**_WIDE, depths=(4, 4, 12, 4), num_heads=(6, 6, 12, 12), drop_path=0.3),
-    coc_base_dim64=_variant(
-        **_WIDE, depths=(6, 6, 24, 6), num_heads=(8, 8, 16, 16), drop_path=0.3
-    ),
+    coc_base_dim64=_variant(**_WIDE, depths=(6, 6, 24, 6), num_heads=(8, 8, 16, 16), drop_path=0.3),
     coc_base_dim96=_variant(
         dims=(96, 192, 384, 768),
         depths=(4, 4, 12, 4),

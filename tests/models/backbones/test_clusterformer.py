@@ -39,7 +39,7 @@ def test_outputs_and_gradients_equal_the_reference(name, backend):
 
 
 def test_parameters_are_counted_to_the_last_digit():
-    published = [name for name in FAMILIES["clusterformer"].variants if name != "clusterformer_nano"]
+    published = set(FAMILIES["clusterformer"].variants) - {"clusterformer_nano"}
     assert sorted(published) == sorted(PARAMETERS), "every published variant has its count here"
     for name, count in PARAMETERS.items():
         assert peers.count_and_checksum(name) == (count, CHECKSUMS[name]), name

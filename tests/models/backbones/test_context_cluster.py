@@ -86,9 +86,7 @@ def test_clusters_stay_within_their_folds():
     x = random_images(2, 32, 32, 3)
     clusters, second, *_ = (
         np.asarray(stage_maps.clusters)
-        for stage_maps in run(
-            model, random_variables(model, x), x, method="features"
-        ).maps
+        for stage_maps in run(model, random_variables(model, x), x, method="features").maps
     )
     chex.assert_shape(clusters, (2, 1, 16, 16))
     fold = np.arange(16)[:, None] // 4 * 2 + np.arange(16) // 8
