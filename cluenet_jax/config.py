@@ -195,7 +195,12 @@ def config_from_dict(values: dict[str, Any]) -> ml_collections.ConfigDict:
             if isinstance(value, dict):
                 fill(section[key], value)
             else:
-                section[key] = tuple(value) if isinstance(value, list) else value
+                section[key] = as_tuples(value)
 
     fill(config, values)
     return config
+
+
+def as_tuples(value: Any) -> Any:
+    """A value of a setting as read from JSON: lists become tuples, those within lists too."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value

@@ -89,6 +89,19 @@ HEATMAPS = {
     "heatmap_mta.num_heads": whole(1),
     "heatmap_mta.mlp_ratio": whole(1),
 }
+# Options of the other families, which the default backbone does not have.
+PEERS = [
+    f"{family}.{name}"
+    for family, own in {
+        "coc": ["denominator"],
+        "fec": [],
+        "clusterformer": ["num_iterations", "memory_order", "unused_map"],
+    }.items()
+    for name in (
+        "dims", "depths", "num_heads", "head_dim", "center_grids", "folds", "mlp_ratios", "patch",
+        *own,
+    )
+]  # fmt: skip
 # What every setting takes; values that pass here may still be refused in company.
 TAKES = {
     "seed": whole(0, 2**32 - 1),
@@ -130,6 +143,7 @@ TAKES = {
             "cluster_scales", "num_neighbors", "cluster_parts",
         )
     },
+    **{f"model.{name}": or_none(lambda v: False) for name in PEERS},
     "data.name": names(),
     "data.dir": text,
     "data.train_split": text,
@@ -354,6 +368,8 @@ def test_a_configuration_survives_its_json():
     config.model.cluenet.dims = (8, 8, 16, 16)
     values = config.to_dict()
     values["model"]["cluenet"]["dims"] = [8, 8, 16, 16]
+    config.model.coc.folds = ((8, 8), (4, 4), (2, 2), (1, 1))
+    values["model"]["coc"]["folds"] = [[8, 8], [4, 4], [2, 2], [1, 1]]
     values["optim"]["of_another_version"] = 3
     del values["eval"]["every"]
     assert config_from_dict(values) == config

@@ -10,6 +10,7 @@ import cluenet_jax
 from benchmarks import table
 from cluenet_jax.cli.main import VERBS
 from cluenet_jax.config import default_config
+from cluenet_jax.models.backbones import FAMILIES
 from tests.helpers.settings import flat_keys
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -56,14 +57,14 @@ def test_both_pages_have_the_measured_ratios():
 
 
 def test_every_model_is_in_the_readme_with_its_parameters():
-    rows = {row[0].strip("`"): row[1] for row in table_rows(README, r"`clu\w+` \| [\d,]+ \|")}
+    rows = {row[0].strip("`"): row[1] for row in table_rows(README, r"`\w+_\w+` \| [\d,]+ \|")}
     assert sorted(rows) == sorted(cluenet_jax.list_models())
-    tested = "\n".join(
-        (ROOT / "tests" / "models" / "backbones" / f"test_{family}.py").read_text()
-        for family in ("cluenet", "clustr")
-    )
-    counts = re.findall(r'"(clu\w+)": ([\d_]+)', tested)
-    assert len(counts) >= 8
+    tests = ROOT / "tests" / "models" / "backbones"
+    tested = "\n".join(path.read_text() for path in sorted(tests.glob("test_*.py")))
+    tables = re.findall(r"^PARAMETERS = \{(.*?)\}", tested, re.S | re.M)
+    assert len(tables) == len(FAMILIES)
+    counts = re.findall(r'"(\w+)": ([\d_]+)', "".join(tables))
+    assert len(counts) >= 26
     for name, count in counts:
         assert rows[name] == f"{int(count):,}", name
 

@@ -23,3 +23,12 @@ def test_macs_are_the_published_ones(name, size, published):
     counts = count_macs(cluenet_jax.create_model(name), size)
     assert abs(counts["published"] / published - 1) < 0.03
     assert counts["unpublished"] > 0 and counts["xla"] > counts["published"]
+
+
+@pytest.mark.parametrize(
+    ("name", "products"), [("coc_mini_cifar", 157.3e6), ("fec_mini_cifar", 192.8e6)]
+)
+def test_macs_are_the_products_of_the_published_code(name, products):
+    counts = count_macs(cluenet_jax.create_model(name), 32)
+    assert counts["published"] == pytest.approx(products, abs=0.05e6)
+    assert counts["unpublished"] == 0

@@ -44,7 +44,7 @@ def convert(
       head: A name that `create_head` takes; the task's usual one if left out.
       head_options: Options of the head that differ from its defaults.
       dataset: What it was trained on, for the normalization: CIFAR-100 for
-        `cluenet_mini_cifar`, else ImageNet's, if left out.
+        backbones named `_mini_cifar`, else ImageNet's, if left out.
       image_size: Side of its square images, or bound of the shorter side of others; if left out 32,
         224, 512 or 800, by the model and the task.
       names: Of its targets; numbers if left out.
@@ -58,7 +58,7 @@ def convert(
         raise UserError(f"{target} is not empty; give a new folder.")
     weights = read_state_dict(source)
     published = TASKS[task]
-    small = task == "classification" and backbone == "cluenet_mini_cifar"
+    small = task == "classification" and backbone.endswith("_mini_cifar")
     dataset = dataset or ("cifar100" if small else published.torch_dataset)
     try:
         model_options(backbone)  # An unknown name comes before tensors that do not fit.

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from cluenet_jax.checkpoints.convert import convert
+from cluenet_jax.config import as_tuples
 from cluenet_jax.data import list_datasets
 from cluenet_jax.errors import UserError
 from cluenet_jax.tasks import TASKS
@@ -53,7 +54,7 @@ def _read_options(flag: str, text: str) -> dict[str, Any]:
         raise UserError(f"{flag}={text}: not JSON ({error}).") from error
     if not isinstance(given, dict):
         raise UserError(f'{flag}={text}: not an object, {{"name": value}}.')
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return {name: as_tuples(value) for name, value in given.items()}
 
 
 def _read_names(path: str | None) -> list[str] | None:

@@ -55,7 +55,9 @@ def cluster_maps(model: nn.Module, variables: dict, images: jax.Array) -> list[j
       For each stage int32 `[B, G, H_s, W_s]`: for CLUENet one map per head, the number of the
       center (row-major in the grid of centers) that the stage's shared assignment chose. For
       ClusTR one map per scale, of the stage's last block, the strongest cluster first; where
-      it does not cluster (stage 4) each token is a cluster of its own.
+      it does not cluster (stage 4) each token is a cluster of its own. For Context Cluster, FEC and
+      ClusterFormer one map per head, of the stage's last block: the number of the center, row-major
+      in its fold, after the centers of all folds before.
     """
     return compute_maps(model, variables, images).clusters
 
@@ -63,11 +65,11 @@ def cluster_maps(model: nn.Module, variables: dict, images: jax.Array) -> list[j
 def receptive_fields(model: nn.Module, variables: dict, images: jax.Array) -> list[jax.Array]:
     """Which pixel of each stage owns which pixels of the image.
 
-    A pixel of stage s+1 owns what the pixels of stage s own that joined it. In CLUENet they
-    join by cluster pooling, so a region has a free shape and need not be connected; a pixel
-    that nobody joined owns nothing. Image pixels beyond the last whole patch belong to the
-    nearest one. ClusTR halves its grid by strided convolutions: there a token owns the square
-    around it.
+    A pixel of stage s+1 owns what the pixels of stage s own that joined it. In CLUENet and
+    FEC they join by cluster pooling, so a region has a free shape and need not be connected; a
+    pixel that nobody joined owns nothing. Image pixels beyond the last whole patch belong to the
+    nearest one. ClusTR, Context Cluster and ClusterFormer halve their grids by strided
+    convolutions: there a pixel of a stage owns the square around it.
 
     Returns:
       For each stage int32 `[B, H, W]`, the row-major number of the owner, in

@@ -56,7 +56,7 @@ def create_backbone(name: str, **options: Any) -> nn.Module:
 
     Args:
       name: A name of `list_models()`.
-      **options: Options of the family (the fields of `CLUENet` or `ClusTR` in
+      **options: Options of the family (the fields of its module in
         `cluenet_jax.models.backbones`) that differ from the variant's own. `dtype` may be
         "float32" or "bfloat16".
 
@@ -129,12 +129,14 @@ def create_model(
       ValueError: An unknown name or option, or an option that does not fit.
     """
     family = find_family(name)
-    num_classes = family.variants[name].num_classes if num_classes is None else num_classes
+    variant = family.variants[name]
+    num_classes = variant.num_classes if num_classes is None else num_classes
     if head not in HEADS:
         raise ValueError(f"Unknown head {head!r}.{_list_of('Heads', head, HEADS)}")
     pyramid = family.pyramid if HEADS[head].pyramid else {}
     backbone = _backbone(family, name, {**pyramid, **options})
-    classifier = family.classifier if head == "linear" else {}
+    classifier = family.classifier if variant.classifier is None else variant.classifier
+    classifier = classifier if head == "linear" else {}
     stride = {"stride": backbone.strides[0]} if HEADS[head].strided else {}
     own = {"dtype": backbone.dtype, **classifier, **stride, **(head_options or {})}
     return Model(backbone, create_head(head, backbone.channels, num_classes, **own))

@@ -22,7 +22,7 @@ import numpy as np
 from flax import linen as nn
 
 from cluenet_jax import ops
-from cluenet_jax.models.layers import conv1x1, linear
+from cluenet_jax.models.layers import conv1x1, linear, uniform_init
 
 DISPATCHES = ("hard", "soft")
 
@@ -64,20 +64,6 @@ class AttentionConfig:
             raise ValueError(f"min_temperature={self.min_temperature} must be above 0 and finite.")
 
 
-def _gate_init(fan_in: int):
-    """Uniform He with a = sqrt(5): within 1 / sqrt(fan_in).
-
-    `fan_in` counts a gate's whole weight of one head, inputs times outputs, as
-    the published code's initializer does on its three-axis tensor.
-    """
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-        bound = fan_in**-0.5
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
 class GatedFusion(nn.Module):
     """Mixture of each center and the average of its neighborhood, by a gate per center."""
 
@@ -93,9 +79,11 @@ class GatedFusion(nn.Module):
         """
         heads, dim = centers.shape[1], centers.shape[3]
         hidden = dim // 2
-        w1 = self.param("w1", _gate_init(hidden * 2 * dim), (heads, 2 * dim, hidden))
+        # As fan-in counts a head's whole weight, inputs times outputs, as the published code's
+        # initializer does on its three-axis tensor.
+        w1 = self.param("w1", uniform_init(hidden * 2 * dim), (heads, 2 * dim, hidden))
         b1 = self.param("b1", nn.initializers.zeros, (heads, hidden))
-        w2 = self.param("w2", _gate_init(hidden), (heads, hidden))
+        w2 = self.param("w2", uniform_init(hidden), (heads, hidden))
         b2 = self.param("b2", nn.initializers.zeros, (heads,))
         w1, b1, w2, b2 = (p.astype(self.dtype) for p in (w1, b1, w2, b2))
         both = jnp.concatenate([centers, local], axis=-1)

@@ -21,6 +21,16 @@ def depthwise_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) ->
     return jnp.sqrt(2.0 / (shape[0] * shape[1])) * jax.random.normal(key, shape, dtype)
 
 
+def uniform_init(fan_in: int):
+    """Uniform within 1 / sqrt(fan_in), weights and biases: PyTorch's default."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
 def linear(features: int, name: str, dtype: jnp.dtype) -> nn.Dense:
     """A linear map with the families' initial weights."""
     return nn.Dense(features, kernel_init=linear_init, dtype=dtype, name=name)
@@ -46,9 +56,64 @@ def conv(
     )
 
 
+def uniform_conv1x1(features: int, fan_in: int, name: str, dtype: jnp.dtype) -> nn.Dense:
+    """A 1x1 convolution of `fan_in` channels with PyTorch's own initial weights."""
+    init = uniform_init(fan_in)
+    return nn.Dense(features, kernel_init=init, bias_init=init, dtype=dtype, name=name)
+
+
+class FrozenConv1x1(nn.Module):
+    """As `uniform_conv1x1`, but it never trains and takes no optimizer state.
+
+    Its weights are in the collection `frozen` instead of `params`.
+    """
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = uniform_init(x.shape[-1])
+
+        def drawn(name: str, *shape: int) -> jax.Array:
+            draw = self.variable("frozen", name, lambda: init(self.make_rng("params"), shape))
+            return draw.value.astype(self.dtype)
+
+        kernel, bias = drawn("kernel", x.shape[-1], self.features), drawn("bias", self.features)
+        return x.astype(self.dtype) @ kernel + bias
+
+
+def uniform_conv(
+    features: int, channels: int, window: tuple[int, int, int], name: str, dtype: jnp.dtype
+) -> nn.Conv:
+    """A square convolution of `channels` with PyTorch's own initial weights.
+
+    `window` is its size, its stride and the zero padding of each side.
+    """
+    size, stride, padding = window
+    init = uniform_init(size * size * channels)
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        kernel_init=init,
+        bias_init=init,
+        dtype=dtype,
+        name=name,
+    )
+
+
 def layer_norm(name: str, dtype: jnp.dtype, epsilon: float) -> nn.LayerNorm:
     """A LayerNorm over channels, its variance in a second pass."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def group_norm(name: str, dtype: jnp.dtype, epsilon: float) -> nn.GroupNorm:
+    """A norm over all pixels and channels of an image, scale and bias per channel."""
+    return nn.GroupNorm(
+        num_groups=1, epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name
+    )
 
 
 class DepthwiseConv(nn.Module):

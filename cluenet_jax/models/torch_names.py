@@ -70,14 +70,14 @@ class Entry(NamedTuple):
     collection: str = "params"
 
 
-def layer(torch: str, flax: str, kind: Kind) -> Iterator[Entry]:
+def layer(torch: str, flax: str, kind: Kind, collection: str = "params") -> Iterator[Entry]:
     """A linear map or convolution with its bias."""
-    yield Entry(f"{torch}.weight", f"{flax}/kernel", kind)
-    yield Entry(f"{torch}.bias", f"{flax}/bias", SAME)
+    yield Entry(f"{torch}.weight", f"{flax}/kernel", kind, collection)
+    yield Entry(f"{torch}.bias", f"{flax}/bias", SAME, collection)
 
 
 def norm(torch: str, flax: str) -> Iterator[Entry]:
-    """The scale and bias of a LayerNorm."""
+    """The scale and bias of a LayerNorm or GroupNorm."""
     yield Entry(f"{torch}.weight", f"{flax}/scale", SAME)
     yield Entry(f"{torch}.bias", f"{flax}/bias", SAME)
 

@@ -37,6 +37,7 @@ from cluenet_jax.ops.boxes import (
 )
 from cluenet_jax.ops.cosine import cosine_similarity, l2_normalize
 from cluenet_jax.ops.dense_predictions import View, dense_predictions
+from cluenet_jax.ops.folds import cut_folds, fold_counts, join_folds
 from cluenet_jax.ops.heatmaps import (
     decode_heatmaps,
     heatmap_loss,
@@ -102,6 +103,7 @@ __all__ = [
     "clusters_in_parts",
     "confusion_matrix",
     "cosine_similarity",
+    "cut_folds",
     "decode_boxes",
     "decode_heatmaps",
     "dense_predictions",
@@ -110,12 +112,14 @@ __all__ = [
     "dispatch",
     "encode_boxes",
     "fit_scores",
+    "fold_counts",
     "gelu",
     "hard_assign",
     "has_area",
     "heatmap_loss",
     "heatmap_targets",
     "in_windows",
+    "join_folds",
     "l2_normalize",
     "mask_targets",
     "match_boxes",

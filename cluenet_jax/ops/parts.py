@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from cluenet_jax.ops.folds import cut_folds, join_folds
 from cluenet_jax.ops.platform import density_peak_clustering
 
 
@@ -65,11 +66,14 @@ def cluster_in_parts(
         for column, left, width, wide in _runs(grid[1], columns):
             area = x[:, top : top + height * high, left : left + width * wide]
             neighbors = min(num_neighbors, height * width)
-            indices = density_peak_clustering(_cut(area, height, width), owns, neighbors)
+            points_of_parts = cut_folds(area, (high, wide)).reshape(-1, height * width, x.shape[-1])
+            indices = density_peak_clustering(points_of_parts, owns, neighbors)
             numbers = (row + jnp.arange(high))[:, None] * columns + column + jnp.arange(wide)
+            numbers = numbers.astype(jnp.int32).reshape(-1, 1)
             for band, index, own in zip(bands, indices, owns, strict=True):
-                first = own * numbers.astype(jnp.int32)[..., None]
-                band.append(_join(index.reshape(-1, high, wide, height * width) + first, height))
+                index = index.reshape(-1, high * wide, height * width) + own * numbers
+                joined = join_folds(index[..., None], (high, wide), area.shape[1:3])
+                band.append(joined[..., 0])
         for scale, band in zip(scales, bands, strict=True):
             scale.append(jnp.concatenate(band, axis=2))
     return [jnp.concatenate(scale, axis=1).reshape(points.shape[:2]) for scale in scales]
@@ -88,18 +92,3 @@ def _runs(side: int, parts: int) -> list[tuple[int, int, int, int]]:
         (longer, longer * (length + 1), length, parts - longer),
     ]
     return [run for run in runs if run[3]]
-
-
-def _cut(area: jax.Array, height: int, width: int) -> jax.Array:
-    """The parts of an area `[B, h, w, C]` in rows: `[B * parts, height * width, C]`."""
-    batch, rows, columns, channels = area.shape
-    area = area.reshape(batch, rows // height, height, columns // width, width, channels)
-    return area.transpose(0, 1, 3, 2, 4, 5).reshape(-1, height * width, channels)
-
-
-def _join(index: jax.Array, height: int) -> jax.Array:
-    """What `_cut` cut: `[B, high, wide, height * width]` to `[B, h, w]`."""
-    batch, high, wide, tokens = index.shape
-    width = tokens // height
-    index = index.reshape(batch, high, wide, height, width).transpose(0, 1, 3, 2, 4)
-    return index.reshape(batch, high * height, wide * width)

@@ -64,9 +64,15 @@ def _segment_backward(_: int, saved: tuple[jax.Array, jax.Array], grad: jax.Arra
 segment_sum.defvjp(_segment_forward, _segment_backward)
 
 
-def cluster_mean(values: jax.Array, centers: jax.Array, index: jax.Array) -> jax.Array:
+def cluster_mean(
+    values: jax.Array,
+    centers: jax.Array,
+    index: jax.Array,
+    weights: jax.Array | None = None,
+    counted: bool = True,
+) -> jax.Array:
     """`ops.pooling.cluster_mean`."""
-    return pooling.cluster_mean(values, centers, index, segment_sum)
+    return pooling.cluster_mean(values, centers, index, weights, counted, segment_sum)
 
 
 def merge_tokens(

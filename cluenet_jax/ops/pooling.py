@@ -71,6 +71,8 @@ def cluster_mean(
     values: jax.Array,
     centers: jax.Array,
     index: jax.Array,
+    weights: jax.Array | None = None,
+    counted: bool = True,
     segment_sum: SegmentSum = segment_sum,
 ) -> jax.Array:
     """Mean of each cluster's members and of its center.
@@ -79,14 +81,22 @@ def cluster_mean(
       values: `[B, N, C]`, one row per point.
       centers: `[B, M, C]`, one row per cluster, counted as one more member.
       index: `[B, N]` integers in 0 .. M-1, the cluster of each point.
+      weights: `[B, N]`, what each point is multiplied by; None for 1.
+      counted: Whether the sum is divided by the number of members (and 1), or by their weights
+        (and 1).
       segment_sum: The form of `ops.segment.segment_sum`.
 
     Returns:
-      `[B, M, C]`: `(sum of members + center) / (members + 1)`; an empty
+      `[B, M, C]`: `(sum of weighted members + center) / (members + 1)`; an empty
       cluster gives its center. Summed in float32, of the type of `values`.
     """
     num_clusters = centers.shape[1]
-    ones = jnp.ones((*index.shape, 1), values.dtype)
-    members = segment_sum(ones, index, num_clusters)
-    total = segment_sum(values, index, num_clusters)
-    return ((total + centers.astype(jnp.float32)) / (members + 1)).astype(values.dtype)
+    members = jnp.ones((*index.shape, 1), values.dtype)
+    summed = values
+    if weights is not None:
+        weights = weights.astype(jnp.float32)[..., None]
+        summed = weights * values.astype(jnp.float32)
+        members = members if counted else weights
+    divisor = segment_sum(members, index, num_clusters)
+    total = segment_sum(summed, index, num_clusters)
+    return ((total + centers.astype(jnp.float32)) / (divisor + 1)).astype(values.dtype)

@@ -87,7 +87,7 @@ class Classification(ConfiguredTask):
     name: ClassVar[str] = "classification"
     best_metric: ClassVar[str] = "top1"
     heads: ClassVar[tuple[str, ...]] = ("linear",)
-    torch_classifier: ClassVar[str] = "head.weight"
+    torch_classifiers: ClassVar[tuple[str, ...]] = ("head.weight", "head.fc.weight")
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "top1")
 
     @staticmethod

@@ -27,9 +27,9 @@ class ConfiguredTask(Task):
 
     # The heads that a model may have.
     heads: ClassVar[tuple[str, ...]]
-    # The tensor of published weights that has a row for each class, and how many rows it has
-    # besides, for what is of no class.
-    torch_classifier: ClassVar[str]
+    # Names of the tensor of published weights that has a row for each class, and how many rows it
+    # has besides, for what is of no class.
+    torch_classifiers: ClassVar[tuple[str, ...]]
     torch_other_rows: ClassVar[int] = 0
 
     config: ml_collections.FrozenConfigDict
@@ -45,10 +45,11 @@ class ConfiguredTask(Task):
     def info_of_weights(
         cls, weights: Mapping[str, np.ndarray], dataset: str, names: list[str] | None
     ) -> DatasetInfo:
-        """The classes of `torch_classifier`'s rows; named by number unless `names` says more."""
-        name = cls.torch_classifier
-        if name not in weights:
-            raise UserError(f"has no tensor {name}, so its number of classes is not known.")
+        """The classes of `torch_classifiers`' rows; named by number unless `names` says more."""
+        name = next((name for name in cls.torch_classifiers if name in weights), None)
+        if name is None:
+            known = " or ".join(cls.torch_classifiers)
+            raise UserError(f"has no tensor {known}, so its number of classes is not known.")
         shape = np.shape(weights[name])
         classes = shape[0] - cls.torch_other_rows if shape else 0
         if classes < 1:

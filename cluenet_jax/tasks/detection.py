@@ -57,7 +57,7 @@ class Detection(DenseTask):
     name: ClassVar[str] = "detection"
     best_metric: ClassVar[str] = "box_ap"
     heads: ClassVar[tuple[str, ...]] = ("mask_rcnn", "retinanet")
-    torch_classifier: ClassVar[str] = "roi_head.bbox_head.fc_cls.weight"
+    torch_classifiers: ClassVar[tuple[str, ...]] = ("roi_head.bbox_head.fc_cls.weight",)
     # The background, the last one.
     torch_other_rows: ClassVar[int] = 1
     torch_dataset: ClassVar[str] = "coco"

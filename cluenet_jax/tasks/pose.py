@@ -45,7 +45,7 @@ class Pose(DenseTask):
     best_metric: ClassVar[str] = "ap"
     train_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     heads: ClassVar[tuple[str, ...]] = ("heatmap_deconv", "heatmap_fpn", "heatmap_mta")
-    torch_classifier: ClassVar[str] = "head.final_layer.weight"
+    torch_classifiers: ClassVar[tuple[str, ...]] = ("head.final_layer.weight",)
     torch_dataset: ClassVar[str] = "coco_keypoints"
     torch_image_size: ClassVar[int] = 256
 

@@ -66,7 +66,7 @@ class Segmentation(DenseTask):
     name: ClassVar[str] = "segmentation"
     best_metric: ClassVar[str] = "miou"
     heads: ClassVar[tuple[str, ...]] = ("semantic_fpn", "upernet")
-    torch_classifier: ClassVar[str] = "decode_head.conv_seg.weight"
+    torch_classifiers: ClassVar[tuple[str, ...]] = ("decode_head.conv_seg.weight",)
     torch_dataset: ClassVar[str] = "ade20k"
     torch_image_size: ClassVar[int] = 512
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "aacc")

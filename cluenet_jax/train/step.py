@@ -89,8 +89,10 @@ def _averaged(new: Any, average: Any, decay: float) -> Any:
     """Exponential moving averages; of integers, such as counts of batches, the last ones."""
 
     def update(new: jax.Array, old: jax.Array) -> jax.Array:
-        floating = jnp.issubdtype(new.dtype, jnp.floating)
-        return optax.incremental_update(new, old, 1 - decay) if floating else new
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        # What never changes, such as frozen weights, is not rounded either.
+        return jnp.where(new == old, old, optax.incremental_update(new, old, 1 - decay))
 
     return jax.tree.map(update, new, average)
 

@@ -36,7 +36,8 @@ def from_torch(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Any
     """The variables of `model` from a PyTorch state dict.
 
     Args:
-      state_dict: Arrays (anything NumPy reads) under the reference's tensor names; those of a
+      state_dict: Arrays (anything NumPy reads) under the reference's tensor names, of the newest
+        form of its code or an older one (`Family.from_older`); those of a
         model with a head of dense prediction are mmsegmentation's, `backbone.*`, `neck.*`,
         `decode_head.*` and `auxiliary_head.*`, or mmdetection's, `backbone.*`, `neck.*`,
         `rpn_head.*` and `roi_head.*`.
@@ -50,6 +51,8 @@ def from_torch(state_dict: Mapping[str, Any], model: nn.Module) -> dict[str, Any
     Raises:
       ValueError: Lists all missing, unexpected and misshapen tensors.
     """
+    if isinstance(model, Model):
+        state_dict = family_of(model.backbone).from_older(state_dict)
     table = name_table(model)
     unexpected = set(state_dict) - {entry.torch for entry, _ in table}
     problems = [f"unexpected: {name}" for name in sorted(unexpected)]
@@ -95,7 +98,7 @@ def _entries(model: nn.Module) -> Iterator[Entry]:
         return
     kind = kind_of(model.head)
     backbone_names = family_of(model.backbone).torch_names(model.backbone)
-    yield from below(backbone_names, kind.torch_prefix, "backbone")
+    yield from below(backbone_names, kind.torch_prefix(model.head), "backbone")
     yield from below(kind.torch_names(model.head), "", "head")
 
 

@@ -8,7 +8,16 @@ import pytest
 
 import cluenet_jax
 from cluenet_jax import explain
-from tests.helpers.models import random_images, random_variables, run, tiny_cluenet, tiny_clustr
+from tests.helpers.models import (
+    random_images,
+    random_variables,
+    run,
+    tiny_cluenet,
+    tiny_clusterformer,
+    tiny_clustr,
+    tiny_coc,
+    tiny_fec,
+)
 
 MODELS = {
     "cluenet": (tiny_cluenet(), (2, 32, 32, 3)),
@@ -17,6 +26,9 @@ MODELS = {
     "cluenet, soft, no gate": (tiny_cluenet(dispatch="soft", gate=False), (1, 16, 16, 3)),
     # With some other sizes two tokens are so nearly equal that rounding decides between them.
     "clustr, odd size": (tiny_clustr(), (2, 37, 40, 3)),
+    "coc": (tiny_coc(), (2, 32, 32, 3)),
+    "fec, odd size": (tiny_fec(), (2, 31, 38, 3)),
+    "clusterformer": (tiny_clusterformer(), (1, 32, 32, 3)),
 }
 
 
@@ -95,7 +107,7 @@ def test_a_batch_gives_the_same_as_one_by_one(computed):
 
 def test_a_bare_backbone_has_the_same_maps(computed):
     model, variables, images, maps = computed
-    variables = {"params": variables["params"]["backbone"]}
+    variables = {name: tree["backbone"] for name, tree in variables.items()}
     clusters = explain.cluster_maps(model.backbone, variables, images)
     chex.assert_trees_all_equal(clusters, maps.clusters)
 

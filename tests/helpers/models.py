@@ -13,6 +13,9 @@ SMALL_CLUENET = dict(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), num_heads=(1, 1, 
 _CLUENET = {**SMALL_CLUENET, "depths": (1, 2, 1, 1)}
 _CLUSTR = dict(dims=(8, 8, 16, 16), depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4))
 
+# In the last stage, whose map is small, a single center.
+_PEER = {**SMALL_CLUENET, "center_grids": ((2, 2), (2, 2), (2, 2), (1, 1))}
+
 
 def tiny_cluenet(num_classes: int = 3, **options):
     return cluenet_jax.create_model("cluenet_nano", num_classes, **{**_CLUENET, **options})
@@ -20,6 +23,18 @@ def tiny_cluenet(num_classes: int = 3, **options):
 
 def tiny_clustr(num_classes: int = 3, **options):
     return cluenet_jax.create_model("clustr_nano", num_classes, **{**_CLUSTR, **options})
+
+
+def tiny_coc(num_classes: int = 3, **options):
+    return cluenet_jax.create_model("coc_nano", num_classes, **{**_PEER, **options})
+
+
+def tiny_fec(num_classes: int = 3, **options):
+    return cluenet_jax.create_model("fec_nano", num_classes, **{**_PEER, **options})
+
+
+def tiny_clusterformer(num_classes: int = 3, **options):
+    return cluenet_jax.create_model("clusterformer_nano", num_classes, **{**_PEER, **options})
 
 
 def random_images(*shape: int) -> np.ndarray:

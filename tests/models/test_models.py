@@ -11,10 +11,19 @@ from tests.helpers.models import (
     random_variables,
     run,
     tiny_cluenet,
+    tiny_clusterformer,
     tiny_clustr,
+    tiny_coc,
+    tiny_fec,
 )
 
-TINY = {"cluenet": tiny_cluenet, "clustr": tiny_clustr}
+TINY = {
+    "cluenet": tiny_cluenet,
+    "clustr": tiny_clustr,
+    "coc": tiny_coc,
+    "fec": tiny_fec,
+    "clusterformer": tiny_clusterformer,
+}
 
 
 @pytest.fixture(params=TINY)
@@ -37,14 +46,13 @@ def test_unknown_names_get_a_suggestion():
 def test_parameters_are_of_a_backbone_and_a_head(tiny):
     model, x = tiny(), random_images(1, 32, 32, 3)
     variables = random_variables(model, x)
-    assert variables.keys() == {"params"}
+    assert variables.keys() == ({"params", "frozen"} if tiny is tiny_fec else {"params"})
     assert variables["params"].keys() == {"backbone", "head"}
     features = run(model, variables, x, method="features")
     logits = run(model, variables, features.levels, method="decode")
     np.testing.assert_allclose(logits, run(model, variables, x), atol=1e-5)
-    head = cluenet_jax.create_head(
-        "linear", model.backbone.channels, 3, norm_epsilon=model.head.norm_epsilon
-    )
+    norm = dict(norm_epsilon=model.head.norm_epsilon, group_norm=model.head.group_norm)
+    head = cluenet_jax.create_head("linear", model.backbone.channels, 3, **norm)
     alone = head.apply({"params": variables["params"]["head"]}, features.levels)
     np.testing.assert_allclose(alone, logits, atol=1e-5)
 

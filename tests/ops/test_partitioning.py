@@ -13,7 +13,7 @@ from cluenet_jax.ops.cpu import segment as cpu_segment
 from cluenet_jax.ops.tpu import segment as tpu_segment
 from cluenet_jax.train.sharding import AXIS, make_mesh
 from tests.helpers.backends import selected
-from tests.helpers.models import tiny_cluenet, tiny_clustr
+from tests.helpers.models import tiny_cluenet, tiny_clustr, tiny_fec
 
 _COLLECTIVE = re.compile(
     r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
@@ -21,7 +21,7 @@ _COLLECTIVE = re.compile(
 )
 # Sizes that no parameter has, and odd grids in the deeper stages.
 _IMAGES, _HEIGHT, _WIDTH = 6, 38, 46
-_CASES = {"cluenet": tiny_cluenet, "clustr": tiny_clustr}
+_CASES = {"cluenet": tiny_cluenet, "clustr": tiny_clustr, "fec": tiny_fec}
 
 
 @pytest.fixture(autouse=True)

@@ -53,6 +53,19 @@ def test_no_gradient_passes_the_nearest_center(backend):
     np.testing.assert_array_equal(grads[1], 0)
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_cluster_mean_of_weighted_members(backend, counted):
+    values, centers, index = normal(0, 2, 20, 3), normal(1, 2, 4, 3), integers(2, 4, 2, 20)
+    weights = np.abs(normal(3, 2, 20))
+    means = ops.cluster_mean(values, centers, index, weights, counted)
+    for b in range(2):
+        for m in range(4):
+            member = index[b] == m
+            total = centers[b, m] + (weights[b, member, None] * values[b, member]).sum(0)
+            divisor = 1 + (member.sum() if counted else weights[b, member].sum())
+            np.testing.assert_allclose(means[b, m], total / divisor, atol=1e-5)
+
+
 def test_cluster_mean_counts_the_center_as_a_member():
     values, centers = normal(0, 2, 20, 3), normal(1, 2, 5, 3)
     index = integers(2, 4, 2, 20)  # Cluster 4 stays empty.

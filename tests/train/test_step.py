@@ -9,6 +9,7 @@ import pytest
 
 from cluenet_jax.config import default_config
 from tests.helpers.linear import Linear, linear_trainer
+from tests.helpers.models import tiny_fec
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,19 @@ def test_a_step_is_compiled_once(trainer):
     for _ in range(3):
         state, _ = step(state, batch)
     assert jnp.isfinite(state.params["Dense_0"]["kernel"]).all()
+
+
+def test_a_step_moves_all_parameters_and_nothing_that_is_frozen():
+    config = default_config()
+    config.optim.ema_decay = 0.9
+    step, state, batch = linear_trainer(config, tiny_fec(7, patch=(1, 1, 0), drop_path=0.0))
+    after, metrics = step(state, batch)
+    assert metrics["skipped"] == 0 and np.isfinite(metrics["loss"])
+    paths = jax.tree_util.tree_leaves_with_path(state.params)
+    for (path, old), new in zip(paths, jax.tree.leaves(after.params), strict=True):
+        assert np.any(old != new), path
+    assert state.model_state.keys() == {"frozen"}
+    chex.assert_trees_all_equal(state.model_state, after.model_state)
+    chex.assert_trees_all_equal(state.model_state, after.ema_model_state)
+    trained = jax.tree_util.tree_leaves_with_path((after.params, after.opt_state))
+    assert not any("guide" in str(path) for path, _ in trained)

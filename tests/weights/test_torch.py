@@ -1,5 +1,7 @@
 """Weights to PyTorch's names and back."""
 
+import re
+
 import chex
 import numpy as np
 import pytest
@@ -7,9 +9,20 @@ from safetensors.numpy import load_file
 
 import cluenet_jax
 from cluenet_jax.weights import from_torch, read_state_dict, to_torch, write_safetensors
-from tests.helpers.models import random_images, random_variables, tiny_cluenet, tiny_clustr
+from cluenet_jax.weights.torch import name_table
+from tests.helpers.models import (
+    random_images,
+    random_variables,
+    tiny_cluenet,
+    tiny_clusterformer,
+    tiny_clustr,
+    tiny_coc,
+    tiny_fec,
+)
 
-PUBLISHED = [name for name in cluenet_jax.list_models() if "nano" not in name]
+# Of the peers the smallest alone: the names of all are in the tests of their families.
+PUBLISHED = [name for name in cluenet_jax.list_models() if re.match(r"clu(enet|str)_[^n]", name)]
+PUBLISHED += ["coc_mini_cifar", "fec_mini_cifar", "clusterformer_mini"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -19,16 +32,27 @@ def test_weights_go_to_torch_and_back_bit_for_bit(name):
     chex.assert_trees_all_equal(from_torch(to_torch(variables, model), model), variables)
 
 
-@pytest.mark.parametrize("head", ["semantic_fpn", "upernet"])
-@pytest.mark.parametrize("tiny", [tiny_cluenet, tiny_clustr])
+@pytest.mark.parametrize(
+    ("tiny", "head"),
+    [
+        (tiny_cluenet, "semantic_fpn"),
+        (tiny_cluenet, "upernet"),
+        (tiny_clustr, "semantic_fpn"),
+        (tiny_clustr, "upernet"),
+        (tiny_coc, "semantic_fpn"),
+        (tiny_fec, "semantic_fpn"),
+        (tiny_clusterformer, "semantic_fpn"),
+    ],
+)
 def test_models_of_dense_prediction_have_the_names_of_mmsegmentation(tiny, head, tmp_path):
     model = tiny(head=head)
     variables = random_variables(model, random_images(1, 32, 32, 3))
-    assert variables.keys() == {"params", "batch_stats"}
+    frozen = {"frozen"} if tiny is tiny_fec else set()
+    assert variables.keys() == {"params", "batch_stats", *frozen}
     weights = to_torch(variables, model)
     parts = dict(semantic_fpn={"neck", "decode_head"}, upernet={"decode_head", "auxiliary_head"})
     assert {name.split(".")[0] for name in weights} == {"backbone", *parts[head]}
-    norms = [f"backbone.norm{i}.weight" for i in ((0, 2, 4, 6) if tiny is tiny_cluenet else (1, 4))]
+    norms = [f"backbone.norm{i}.weight" for i in ((1, 4) if tiny is tiny_clustr else (0, 2, 4, 6))]
     assert set(norms) <= weights.keys() and "backbone.norm.weight" not in weights
     write_safetensors(weights, str(tmp_path / "w.safetensors"))
     chex.assert_trees_all_equal(load_file(tmp_path / "w.safetensors"), weights)
@@ -65,3 +89,10 @@ def test_from_torch_lists_all_that_does_not_fit():
 def test_an_ablation_has_no_counterpart():
     with pytest.raises(ValueError, match="no counterpart .*guide"):
         from_torch({}, tiny_cluenet(pooling="fec"))
+
+
+def test_the_official_clusterformer_has_the_names_of_mmpretrain():
+    model = cluenet_jax.create_model("clusterformer_official_tiny")
+    names = {entry.torch for entry, _ in name_table(model)}
+    assert {"backbone.norm6.bias", "backbone.patch_embed.proj.weight", "head.fc.weight"} <= names
+    assert "norm.weight" not in names and "head.weight" not in names

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 
 from flax import linen as nn
 
-from cluenet_jax.models.backbones import cluenet, clustr
+from cluenet_jax.models.backbones import cluenet, clusterformer, clustr, context_cluster, fec
 from cluenet_jax.models.backbones.family import Family
 
-FAMILIES: Mapping[str, Family] = {"cluenet": cluenet.FAMILY, "clustr": clustr.FAMILY}
+FAMILIES: Mapping[str, Family] = {
+    "cluenet": cluenet.FAMILY,
+    "clustr": clustr.FAMILY,
+    "coc": context_cluster.FAMILY,
+    "fec": fec.FAMILY,
+    "clusterformer": clusterformer.FAMILY,
+}
 
 
 def family_of(backbone: nn.Module) -> Family:

@@ -21,10 +21,17 @@ class Variant:
     Attributes:
       sizes: Fields of the family's module.
       num_classes: Of the published classifier.
+      classifier: Options of the head `linear` of the published classifier; None for those of
+        the family.
     """
 
     sizes: Mapping[str, Any]
     num_classes: int
+    classifier: Mapping[str, Any] | None = None
+
+
+def _as_it_is(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    return state_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Family:
       torch_names: From a backbone to the names of its arrays in published checkpoints.
       classifier: Options of the head `linear` that the family's classifiers have.
       pyramid: Options of a backbone below a head that reads all levels.
+      from_older: From a state dict of an older form of the published code to the newest form,
+        which `torch_names` describe.
     """
 
     module: type[nn.Module]
@@ -44,6 +53,7 @@ class Family:
     torch_names: Callable[[Any], Iterator[Entry]]
     classifier: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pyramid: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    from_older: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _as_it_is
 
     def option_types(self) -> dict[str, Any]:
         """Every option and its type hint: int, float, bool, str or a tuple of numbers."""

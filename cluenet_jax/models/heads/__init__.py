@@ -20,9 +20,22 @@ from cluenet_jax.models.torch_names import Entry
 
 # Fields of heads that follow from the backbone, the dataset or the model, or that Linen adds.
 _GIVEN = (
-    "in_channels", "num_classes", "num_keypoints", "stride", "norm_epsilon", "dtype", "parent",
+    "in_channels",
+    "num_classes",
+    "num_keypoints",
+    "stride",
+    "norm_epsilon",
+    "group_norm",
+    "all_levels",
+    "dtype",
+    "parent",
     "name",
-)  # fmt: skip
+)
+
+
+def _mm_prefix(head: nn.Module) -> str:
+    """What mmsegmentation, mmdetection and mmpose put before a backbone's names."""
+    return "backbone."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +45,7 @@ class HeadKind:
     Attributes:
       module: Its Flax module; the first fields are `in_channels` and the number of outputs.
       torch_names: From a head to the names of its arrays in published checkpoints.
-      torch_prefix: Before a backbone's names in checkpoints of whole models of this kind.
+      torch_prefix: From a head to what stands before a backbone's names in checkpoints.
       pyramid: Whether it reads all levels of a backbone, each with a norm of its own.
       strided: Whether it takes `stride`, image pixels per pixel of the first level.
       auxiliary: Whether it takes `auxiliary=True` for a second output, for a loss in training.
@@ -40,7 +53,7 @@ class HeadKind:
 
     module: type[nn.Module]
     torch_names: Callable[[Any], Iterator[Entry]]
-    torch_prefix: str
+    torch_prefix: Callable[[Any], str]
     pyramid: bool
     strided: bool = False
     auxiliary: bool = False
@@ -53,42 +66,42 @@ class HeadKind:
 
 
 HEADS: Mapping[str, HeadKind] = {
-    "linear": HeadKind(linear.LinearHead, linear.torch_names, torch_prefix="", pyramid=False),
+    "linear": HeadKind(linear.LinearHead, linear.torch_names, linear.torch_prefix, pyramid=False),
     "semantic_fpn": HeadKind(
-        semantic_fpn.SemanticFPN, semantic_fpn.torch_names, torch_prefix="backbone.", pyramid=True
+        semantic_fpn.SemanticFPN, semantic_fpn.torch_names, torch_prefix=_mm_prefix, pyramid=True
     ),
     "upernet": HeadKind(
         upernet.UperNet,
         upernet.torch_names,
-        torch_prefix="backbone.",
+        torch_prefix=_mm_prefix,
         pyramid=True,
         auxiliary=True,
     ),
     "mask_rcnn": HeadKind(
         mask_rcnn.MaskRCNN,
         mask_rcnn.torch_names,
-        torch_prefix="backbone.",
+        torch_prefix=_mm_prefix,
         pyramid=True,
         strided=True,
     ),
     "retinanet": HeadKind(
         retinanet.RetinaNet,
         retinanet.torch_names,
-        torch_prefix="backbone.",
+        torch_prefix=_mm_prefix,
         pyramid=True,
         strided=True,
     ),
     "heatmap_deconv": HeadKind(
         heatmap.HeatmapDeconv,
         heatmap.deconv_torch_names,
-        torch_prefix="backbone.",
+        torch_prefix=_mm_prefix,
         pyramid=True,
     ),
     "heatmap_fpn": HeadKind(
-        heatmap.HeatmapFPN, heatmap.fpn_torch_names, torch_prefix="backbone.", pyramid=True
+        heatmap.HeatmapFPN, heatmap.fpn_torch_names, torch_prefix=_mm_prefix, pyramid=True
     ),
     "heatmap_mta": HeadKind(
-        heatmap_mta.HeatmapMTA, heatmap_mta.torch_names, torch_prefix="backbone.", pyramid=True
+        heatmap_mta.HeatmapMTA, heatmap_mta.torch_names, torch_prefix=_mm_prefix, pyramid=True
     ),
 }
 

@@ -77,8 +77,7 @@ def test_neck_maps_losses_and_gradients_equal_the_reference(case, head):
     named = dense.gradients_to_torch(variables, grads[0], head)
     assert_close(named, dense.part(case, "grad/"), GRADIENTS)
     levels = {f"level{i}": grad for i, grad in enumerate(grads[1])}
-    recorded = dense.part(case, "grad_input/")
-    assert_close(levels, {f"level{i + 1}": recorded[f"level{i}"] for i in range(3)}, GRADIENTS)
+    assert_close(levels, dense.part(case, "grad_input/"), GRADIENTS)
     assert not np.asarray(levels["level0"]).any()
 
 
@@ -120,10 +119,12 @@ def test_empty_slots_change_nothing():
 def test_no_kept_box_overlaps_a_better_one_of_its_class():
     head = tiny_head(score_threshold=0.0)
     result = jax.jit(lambda x: head.apply(random_variables(head, LEVELS), x))(LEVELS)
-    boxes, labels, scores = (np.asarray(result[n]) for n in ("boxes", "labels", "scores"))
-    assert (np.diff(scores, axis=1) <= 0).all() and result["valid"].all()
+    names = ("boxes", "labels", "scores", "valid")
+    boxes, labels, scores, valid = (np.asarray(result[name]) for name in names)
+    assert (np.diff(scores, axis=1) <= 0).all() and valid.sum() >= 6
     overlaps = np.asarray(ops.box_iou(boxes, boxes))
     same = labels[:, :, None] == labels[:, None]
+    same &= valid[:, :, None] & valid[:, None]
     assert (overlaps * np.triu(same, 1)).max() <= 0.5
 
 
