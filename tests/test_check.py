@@ -81,6 +81,13 @@ MASK_RCNN = {
         )
     },
 }  # fmt: skip
+RETINANET = {
+    "score_threshold": between(0, 1, open_high=True),
+    "neck_width": whole(1),
+    "width": whole(1),
+    "eval_candidates": whole(1),
+    "max_detections": whole(1),
+}
 HEATMAPS = {
     "heatmap_deconv.width": whole(1),
     "heatmap_deconv.num_doublings": whole(1),
@@ -134,6 +141,7 @@ TAKES = {
     "model.upernet.auxiliary_width": or_none(lambda v: False),
     "model.upernet.dropout": or_none(lambda v: False),
     **{f"model.mask_rcnn.{name}": or_none(lambda v: False) for name in MASK_RCNN},
+    **{f"model.retinanet.{name}": or_none(lambda v: False) for name in RETINANET},
     **{f"model.{name}": or_none(lambda v: False) for name in HEATMAPS},
     # The backbone is a CLUENet, which has no options of a ClusTR.
     **{
@@ -222,7 +230,7 @@ SEGMENTATION = {
     "segmentation.slide_stride": lambda v: v == 0 and whole(0)(v),
 }
 DETECTION = {
-    "model.head": names("mask_rcnn"),
+    "model.head": names("mask_rcnn", "retinanet"),
     **{f"model.mask_rcnn.{name}": or_none(takes) for name, takes in MASK_RCNN.items()},
     "data.cache": lambda v: v is False,
     "augment.long_side": whole(800),

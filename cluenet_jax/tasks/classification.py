@@ -33,7 +33,7 @@ from cluenet_jax.settings import (
     several,
 )
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions, Result
-from cluenet_jax.tasks.configured import ConfiguredTask
+from cluenet_jax.tasks.configured import ClassifierRows, ConfiguredTask
 
 _AUGMENT = {
     "crop_padding": integer(0),
@@ -87,7 +87,10 @@ class Classification(ConfiguredTask):
     name: ClassVar[str] = "classification"
     best_metric: ClassVar[str] = "top1"
     heads: ClassVar[tuple[str, ...]] = ("linear",)
-    torch_classifiers: ClassVar[tuple[str, ...]] = ("head.weight", "head.fc.weight")
+    torch_classifiers: ClassVar = {
+        "head.weight": ClassifierRows(),
+        "head.fc.weight": ClassifierRows(),
+    }
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "top1")
 
     @staticmethod

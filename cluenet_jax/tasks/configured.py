@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import ml_collections
 import numpy as np
@@ -14,6 +14,13 @@ from cluenet_jax.errors import UserError
 from cluenet_jax.models.settings import model_from_config
 from cluenet_jax.settings import require
 from cluenet_jax.tasks.base import Task
+
+
+class ClassifierRows(NamedTuple):
+    """The rows of a classifier's tensor: for each class, and besides, for what is of no class."""
+
+    per_class: int = 1
+    besides: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +34,8 @@ class ConfiguredTask(Task):
 
     # The heads that a model may have.
     heads: ClassVar[tuple[str, ...]]
-    # Names of the tensor of published weights that has a row for each class, and how many rows it
-    # has besides, for what is of no class.
-    torch_classifiers: ClassVar[tuple[str, ...]]
-    torch_other_rows: ClassVar[int] = 0
+    # The tensors of published weights, any one of which says how many classes there are.
+    torch_classifiers: ClassVar[Mapping[str, ClassifierRows]]
 
     config: ml_collections.FrozenConfigDict
     info: DatasetInfo
@@ -51,8 +56,9 @@ class ConfiguredTask(Task):
             known = " or ".join(cls.torch_classifiers)
             raise UserError(f"has no tensor {known}, so its number of classes is not known.")
         shape = np.shape(weights[name])
-        classes = shape[0] - cls.torch_other_rows if shape else 0
-        if classes < 1:
+        rows = cls.torch_classifiers[name]
+        classes, left = divmod(shape[0] - rows.besides if shape else 0, rows.per_class)
+        if classes < 1 or left:
             raise UserError(f"has no class: its tensor {name} is {list(shape)}.")
         if names and len(names) != classes:
             raise UserError(f"{len(names)} class names for a model of {classes} classes.")

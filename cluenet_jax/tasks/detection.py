@@ -29,7 +29,7 @@ from cluenet_jax.metrics.detection import DetectionEvaluator
 from cluenet_jax.models.heads.truths import Truths
 from cluenet_jax.settings import check_settings, integer, number, require, several
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
-from cluenet_jax.tasks.configured import DenseTask
+from cluenet_jax.tasks.configured import ClassifierRows, DenseTask
 from cluenet_jax.tasks.detection_result import DetectionResult
 
 _PROPOSAL_LOSSES = ("rpn_objectness", "rpn_box")
@@ -57,9 +57,12 @@ class Detection(DenseTask):
     name: ClassVar[str] = "detection"
     best_metric: ClassVar[str] = "box_ap"
     heads: ClassVar[tuple[str, ...]] = ("mask_rcnn", "retinanet")
-    torch_classifiers: ClassVar[tuple[str, ...]] = ("roi_head.bbox_head.fc_cls.weight",)
-    # The background, the last one.
-    torch_other_rows: ClassVar[int] = 1
+    torch_classifiers: ClassVar = {
+        # The background is the last one.
+        "roi_head.bbox_head.fc_cls.weight": ClassifierRows(besides=1),
+        # A cell has nine anchors.
+        "bbox_head.retina_cls.weight": ClassifierRows(per_class=9),
+    }
     torch_dataset: ClassVar[str] = "coco"
     torch_image_size: ClassVar[int] = 800
 

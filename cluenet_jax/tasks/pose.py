@@ -30,7 +30,7 @@ from cluenet_jax.models.settings import model_from_config
 from cluenet_jax.settings import check_settings, require
 from cluenet_jax.tasks import pose_settings
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
-from cluenet_jax.tasks.configured import DenseTask
+from cluenet_jax.tasks.configured import ClassifierRows, DenseTask
 from cluenet_jax.tasks.pose_result import PoseResult
 
 # Bytes of the truth of a crop that brings none.
@@ -45,7 +45,7 @@ class Pose(DenseTask):
     best_metric: ClassVar[str] = "ap"
     train_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     heads: ClassVar[tuple[str, ...]] = ("heatmap_deconv", "heatmap_fpn", "heatmap_mta")
-    torch_classifiers: ClassVar[tuple[str, ...]] = ("head.final_layer.weight",)
+    torch_classifiers: ClassVar = {"head.final_layer.weight": ClassifierRows()}
     torch_dataset: ClassVar[str] = "coco_keypoints"
     torch_image_size: ClassVar[int] = 256
 

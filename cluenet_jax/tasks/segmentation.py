@@ -36,7 +36,7 @@ from cluenet_jax.settings import (
     several,
 )
 from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
-from cluenet_jax.tasks.configured import DenseTask
+from cluenet_jax.tasks.configured import ClassifierRows, DenseTask
 from cluenet_jax.tasks.segmentation_result import SegmentationResult
 
 _AUGMENT = {
@@ -66,7 +66,7 @@ class Segmentation(DenseTask):
     name: ClassVar[str] = "segmentation"
     best_metric: ClassVar[str] = "miou"
     heads: ClassVar[tuple[str, ...]] = ("semantic_fpn", "upernet")
-    torch_classifiers: ClassVar[tuple[str, ...]] = ("decode_head.conv_seg.weight",)
+    torch_classifiers: ClassVar = {"decode_head.conv_seg.weight": ClassifierRows()}
     torch_dataset: ClassVar[str] = "ade20k"
     torch_image_size: ClassVar[int] = 512
     train_metrics: ClassVar[tuple[str, ...]] = ("loss", "aacc")

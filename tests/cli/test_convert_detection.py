@@ -151,3 +151,25 @@ def test_names_are_those_of_the_objects_without_the_background(tmp_path):
     names.write_text("cat\ndog\nhen\n")
     convert.main([*arguments, f"--names={names}"])
     assert load(str(tmp_path / "out")).task.target_names == ("cat", "dog", "hen")
+
+
+def test_retinanets_classes_are_counted_by_their_anchors(tmp_path):
+    backbone = cluenet_jax.create_backbone("cluenet_nano")
+    widths = dict(neck_width=8, width=8)
+    model = cluenet_jax.create_model("cluenet_nano", NUM_CLASSES, "retinanet", widths)
+    weights = to_torch(random_variables(model, random_images(1, 64, 64, 3)), model)
+    assert weights["bbox_head.retina_cls.weight"].shape[0] == 9 * NUM_CLASSES
+    assert weights["neck.lateral_convs.0.conv.weight"].shape[1] == backbone.channels[1]
+    save_file(weights, str(tmp_path / "retina.safetensors"))
+    arguments = [str(tmp_path / "retina.safetensors"), str(tmp_path / "ours"), "--task=detection"]
+    options = [
+        "--backbone=cluenet_nano",
+        "--head=retinanet",
+        f"--head_options={json.dumps(widths)}",
+    ]
+    convert.main([*arguments, *options])
+    ours = load(str(tmp_path / "ours"))
+    assert len(ours.task.target_names) == NUM_CLASSES and not ours.task.masks
+    theirs = to_torch(ours.variables, ours.model)
+    assert theirs.keys() == weights.keys()
+    assert all(np.array_equal(theirs[name], weights[name]) for name in weights)

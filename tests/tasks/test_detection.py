@@ -208,6 +208,26 @@ def test_a_run_resumes_bit_for_bit(runs):
     assert sum(parts) == pytest.approx(last["train/loss"], rel=1e-4) and min(parts) > 0
 
 
+def test_retinanet_learns_boxes_alone(tmp_path, compiled_programs):
+    config = small_config()
+    config.model.mask_rcnn.update(dict.fromkeys(config.model.mask_rcnn, None))
+    config.model.head = "retinanet"
+    config.model.retinanet.update(
+        dict(neck_width=8, width=8, eval_candidates=20, max_detections=4, score_threshold=0.001)
+    )
+    config.data.train_split, config.data.eval_split = "train[:8]", "test[:3]"
+    config.optim.batch_size, config.optim.warmup_epochs, config.optim.peak_lr = 8, 0.0, 1e-2
+    config.train.max_steps, config.train.log_every, config.eval.batch_size = 6, 1, 4
+    with programs_kept(compiled_programs):
+        metrics = train_and_evaluate(config, str(tmp_path / "run"))
+    assert metrics["count"] == 3 and "mask_ap" not in metrics
+    records = [json.loads(r) for r in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [record["step/loss"] for record in records if "step/loss" in record]
+    assert losses[-1] < losses[0]
+    means = next(record for record in records if "train/loss" in record)
+    assert {"train/class", "train/box"} <= means.keys()
+
+
 def test_a_checkpoint_predicts_in_cocos_form_and_draws(runs, tmp_path, capsys):
     image = tmp_path / "scene.png"
     image.write_bytes(scenes().eval[0]["image"])
