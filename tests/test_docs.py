@@ -10,6 +10,7 @@ import cluenet_jax
 from benchmarks import table
 from cluenet_jax.cli.main import VERBS
 from cluenet_jax.config import default_config
+from cluenet_jax.tasks import TASKS
 from cluenet_jax.models.backbones import FAMILIES
 from tests.helpers.settings import flat_keys
 
@@ -20,7 +21,7 @@ PAGES = [README, *DOCS, ROOT / "CHANGELOG.md"]
 COMMANDS = [README, *DOCS, ROOT / "Makefile", *sorted((ROOT / "configs").glob("*.py"))]
 # Folders that paths may be relative to.
 BASES = [ROOT, ROOT / "cluenet_jax", ROOT / "docs"]
-SETTINGS = set(flat_keys(default_config()))
+SETTINGS = {key for task in TASKS for key in flat_keys(default_config(task))}
 SECTIONS = "|".join(sorted({key.split(".")[0] for key in SETTINGS if "." in key}))
 
 
