@@ -10,8 +10,8 @@ import cluenet_jax
 from benchmarks import table
 from cluenet_jax.cli.main import VERBS
 from cluenet_jax.config import default_config
-from cluenet_jax.tasks import TASKS
 from cluenet_jax.models.backbones import FAMILIES
+from cluenet_jax.tasks import TASKS
 from tests.helpers.settings import flat_keys
 
 ROOT = pathlib.Path(__file__).parent.parent
