@@ -4,12 +4,12 @@
         [--quick]
 
 Images per second and peak device memory of inference and of training (forward, backward, AdamW)
-for every published variant in bfloat16 and float32. The peers are the tuned models of
-torch_peer.py, eager and with torch.compile, under autocast for bfloat16; in float32 both sides
-may multiply in TF32. Each side of a row is a process of its own (throughput.py), one after another
-on one device; every step is waited for. A side that does not fit the device's memory gets half the
-batch, as often as needed. The rows of most interest come first. What fails, or what there was no
-time for, is listed with its reason; the JSON is written after every side. `--quick` only tries
+for every published variant of CLUENet and ClusTR in bfloat16 and float32. The peers are the tuned
+models of torch_peer.py, eager and with torch.compile, under autocast for bfloat16; in float32 both
+sides may multiply in TF32. Each side of a row is a process of its own (throughput.py), one after
+another on one device; every step is waited for. A side that does not fit the device's memory gets
+half the batch, as often as needed. The rows of most interest come first. What fails, or what there
+was no time for, is listed with its reason; the JSON is written after every side. `--quick` only tries
 whether it works, with the smallest model, on a CPU too: its speeds mean nothing.
 """
 
@@ -35,6 +35,7 @@ SIDES = {"ours": [], "eager": ["--peer=torch_tuned"], "compiled": ["--peer=torch
 TASKS = {"infer": "inference", "train": "training"}
 DTYPES = ["bfloat16", "float32"]
 QUICK = ["cluenet_nano"]
+_FAMILIES = ("cluenet_", "clustr_")
 _FIRST = ["cluenet_mini_cifar", "cluenet_tiny", "clustr_b1"]
 _NO_TIME = "no time left"
 _JAX_DEVICE = "import jax; d = jax.devices()[0]; print(d.platform, d.device_kind, sep='\\n')"
@@ -108,7 +109,8 @@ def missing_peer(kind: str) -> str | None:
 
 def plan(args: argparse.Namespace, no_peer: str | None) -> list[dict]:
     """The rows in the order of measuring, with reasons for figures instead of figures."""
-    variants = [name for name in cluenet_jax.list_models() if not name.endswith("_nano")]
+    known = (name for name in cluenet_jax.list_models() if name.startswith(_FAMILIES))
+    variants = [name for name in known if not name.endswith("_nano")]
     names = args.models or (QUICK if args.quick else variants)
     if args.quick:
         return [new_row(name, DTYPES[0], args, no_peer) for name in names]
