@@ -9,8 +9,8 @@ models of torch_peer.py, eager and with torch.compile, under autocast for bfloat
 sides may multiply in TF32. Each side of a row is a process of its own (throughput.py), one after
 another on one device; every step is waited for. A side that does not fit the device's memory gets
 half the batch, as often as needed. The rows of most interest come first. What fails, or what there
-was no time for, is listed with its reason; the JSON is written after every side. `--quick` only tries
-whether it works, with the smallest model, on a CPU too: its speeds mean nothing.
+was no time for, is listed with its reason; the JSON is written after every side. `--quick` only
+tries whether it works, with the smallest model, on a CPU too: its speeds mean nothing.
 """
 
 import argparse
