@@ -1,4 +1,4 @@
-"""The comparison of all families: sizes, choice of the rate, table, and the whole path made tiny."""
+"""The comparison of all families: sizes, choice of the rate, table, the whole path made tiny."""
 
 import json
 import os
