@@ -125,6 +125,9 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     os.nice(_NICE)
     plain.register()
+    if args.topology:
+        # As in benchmarks.slices: programs for TPUs are compiled, not read.
+        jax.config.update("jax_enable_compilation_cache", False)
     with tempfile.TemporaryDirectory() as temporary:
         workdir = args.workdir or (temporary if args.quick else "runs/comparison")
         args.workdir = pathlib.Path(workdir).resolve()
@@ -181,19 +184,25 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def compare(name: str, settings: Settings) -> dict[str, Any]:
     """The row of a model: trains and measures what is not there yet."""
-    held_out = hold_out(settings.data, settings.workdir / "held_out")
+    held_out = settings.workdir / "held_out"
+    once(
+        settings.workdir / "held_out.json",
+        {"data": str(settings.data)},
+        lambda: hold_out(settings.data, held_out),
+    )
     scores = {}
     for rate in settings.rates:
         trained = train(name, f"rate_{rate:g}", held_out, rate, 0, settings)
         scores[f"{rate:g}"] = trained["top1"]
     rate = best_rate(name, scores)
+    folders = [f"rate_{rate}_seed_{seed}" for seed in range(settings.seeds)]
     runs = [
-        train(name, f"seed_{seed}", settings.data, float(rate), seed, settings)
-        for seed in range(settings.seeds)
+        train(name, folder, settings.data, float(rate), seed, settings)
+        for seed, folder in enumerate(folders)
     ]
     if any(trained["top1"] is None for trained in runs):
         raise UserError(f"{name} diverged on all training images at {rate}: try other --rates.")
-    folder = settings.workdir / name
+    first = settings.workdir / name / folders[0]
     row = {
         "model": name,
         "options": settings.models[name],
@@ -202,15 +211,15 @@ def compare(name: str, settings: Settings) -> dict[str, Any]:
         "top1": [trained["top1"] for trained in runs],
         "train_images_per_s": runs[0]["images_per_s"],
         **once(
-            folder / "measured.json",
+            first / "measured.json",
             {"explained": settings.explained},
-            lambda: measure(folder / "seed_0", settings),
+            lambda: measure(first, settings),
         ),
     }
     row["top1_mean"] = statistics.mean(row["top1"])
     if settings.topology:
         row |= once(
-            folder / "cycles.json",
+            settings.workdir / name / "cycles.json",
             {"topology": settings.topology, "batch": settings.batch},
             lambda: count_cycles(name, settings),
         )
@@ -254,28 +263,33 @@ def _write(path: pathlib.Path, text: str) -> None:
     part.replace(path)
 
 
-def hold_out(data: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """An image folder of the training images alone, some of each class in `val`.
+def hold_out(data: pathlib.Path, folder: pathlib.Path) -> dict[str, int]:
+    """Makes an image folder of the training images alone, some of each class in `val`.
 
     Hard links where the file system has them, else copies.
+
+    Args:
+      data: An image folder with `train`.
+      folder: The new one; what a stopped process left of it is replaced.
+
+    Returns:
+      The number of images in `train` and in `val`.
     """
-    if folder.exists():
-        return folder
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     if not (data / "train").is_dir():
         raise UserError(f"{data} has no folder `train`.")
+    shutil.rmtree(folder, ignore_errors=True)
+    counts = {"train": 0, "val": 0}
     for label in sorted(path for path in (data / "train").iterdir() if path.is_dir()):
         for number, path in enumerate(list_images(label)):
             split = "val" if number % _HELD_OUT == 0 else "train"
-            target = part / split / label.name / os.path.relpath(path, label)
+            counts[split] += 1
+            target = folder / split / label.name / os.path.relpath(path, label)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(os.path.realpath(path), target)
             except OSError:
                 shutil.copyfile(path, target)
-    part.rename(folder)
-    return folder
+    return counts
 
 
 def flags(name: str, data: pathlib.Path, rate: float, seed: int, settings: Settings) -> list[str]:
@@ -326,6 +340,7 @@ def train(
             code = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode
         text = log.read_text()
         if code == 2 and _DIVERGED in text:
+            print(f"{name}/{folder}: diverged", flush=True)
             return {"top1": None, "images_per_s": None}
         if code:
             raise UserError(f"{name}/{folder} ended with code {code}, see {log}:\n{text[-1500:]}")
@@ -376,10 +391,7 @@ def count_cycles(name: str, settings: Settings) -> dict[str, Any]:
     config.model.dtype = "bfloat16"
     classes = sum(path.is_dir() for path in (settings.data / "train").iterdir())
     programs = programs_for(config, topology, topology.devices(), classes)
-    # What was compiled before would come without its program's text.
-    jax.config.update("jax_enable_compilation_cache", False)
     program = compile_train_step(programs)
-    jax.config.update("jax_enable_compilation_cache", True)
     if program.cycles is None:
         raise UserError(f"{name} has no estimate for {topology.name}: {program.refusal}")
     return {
