@@ -8,7 +8,7 @@ CIFAR100 is an image folder, train/CLASS/*.webp and test/CLASS/*.webp. All model
 as many parameters within 10 %, the recipe configs/image_folder.py (up to 64 pixels its augmentation
 is that of CIFAR-100) and as many epochs. A model trains at each of the rates on 9 of 10 training
 images and is scored on the tenth; at its best rate it then trains on all of them, once for each
-seed. Only then are test images read, and no checkpoint is chosen by them: the last one counts.
+seed. A single rate is not scored. Only then are test images read, and no checkpoint is chosen by them: the last one counts.
 
 Columns: parameters that train; MACs of all products of an image; images/s in training (median of
 the first seed's run) and in inference; top-1 on the test images, their mean and that of each seed;
@@ -184,17 +184,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def compare(name: str, settings: Settings) -> dict[str, Any]:
     """The row of a model: trains and measures what is not there yet."""
-    held_out = settings.workdir / "held_out"
-    once(
-        settings.workdir / "held_out.json",
-        {"data": str(settings.data)},
-        lambda: hold_out(settings.data, held_out),
-    )
-    scores = {}
-    for rate in settings.rates:
-        trained = train(name, f"rate_{rate:g}", held_out, rate, 0, settings)
-        scores[f"{rate:g}"] = trained["top1"]
-    rate = best_rate(name, scores)
+    scores = choose_rate(name, settings)
+    rate = best_rate(name, scores) if scores else f"{settings.rates[0]:g}"
     folders = [f"rate_{rate}_seed_{seed}" for seed in range(settings.seeds)]
     runs = [
         train(name, folder, settings.data, float(rate), seed, settings)
@@ -224,6 +215,23 @@ def compare(name: str, settings: Settings) -> dict[str, Any]:
             lambda: count_cycles(name, settings),
         )
     return row
+
+
+def choose_rate(name: str, settings: Settings) -> dict[str, float | None]:
+    """Top-1 of held-out training images for each rate, as in `best_rate`; none of a single rate."""
+    if len(settings.rates) == 1:
+        return {}
+    held_out = settings.workdir / "held_out"
+    once(
+        settings.workdir / "held_out.json",
+        {"data": str(settings.data)},
+        lambda: hold_out(settings.data, held_out),
+    )
+    names = [f"{rate:g}" for rate in settings.rates]
+    return {
+        text: train(name, f"rate_{text}", held_out, float(text), 0, settings)["top1"]
+        for text in names
+    }
 
 
 def best_rate(name: str, scores: dict[str, float | None]) -> str:
