@@ -8,7 +8,8 @@ CIFAR100 is an image folder, train/CLASS/*.webp and test/CLASS/*.webp. All model
 as many parameters within 10 %, the recipe configs/image_folder.py (up to 64 pixels its augmentation
 is that of CIFAR-100) and as many epochs. A model trains at each of the rates on 9 of 10 training
 images and is scored on the tenth; at its best rate it then trains on all of them, once for each
-seed. A single rate is not scored. Only then are test images read, and no checkpoint is chosen by them: the last one counts.
+seed. Only then are test images read, and no checkpoint is chosen by them: the last one counts. A
+single rate is not scored.
 
 Columns: parameters that train; MACs of all products of an image; images/s in training (median of
 the first seed's run) and in inference; top-1 on the test images, their mean and that of each seed;
