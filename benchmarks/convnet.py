@@ -10,7 +10,13 @@ from flax import linen as nn
 
 from cluenet_jax import ops
 from cluenet_jax.models.backbones.family import Family, Variant
-from cluenet_jax.models.features import Features, check_images, for_each_image, window_owners
+from cluenet_jax.models.features import (
+    Features,
+    StageMaps,
+    check_images,
+    for_each_image,
+    window_owners,
+)
 from cluenet_jax.models.layers import (
     FourStages,
     check_backbone,
@@ -43,7 +49,7 @@ class Block(nn.Module):
 
 
 class ConvNet(FourStages):
-    """The backbone; its maps are empty.
+    """The backbone; in its maps each pixel is a cluster of its own, and joins the window it is in.
 
     Attributes:
       dims, depths: Channels and blocks of the four stages.
@@ -72,17 +78,28 @@ class ConvNet(FourStages):
         check_images(images)
         block_class = rematerialized(Block, self.remat, train_argument=1)
         rates = drop_path_rates(self.drop_path, self.depths)
-        x, levels = images.astype(self.dtype), []
+        x, levels, owners = images.astype(self.dtype), [], []
         for stage in range(4):
-            size, stride, padding = self.patch if stage == 0 else (2, 2, 0)
-            x = conv(self.dims[stage], size, stride, padding, f"down{stage + 1}", self.dtype)(x)
-            if stage == 0:
-                owners = window_owners(images.shape[1:3], x.shape[1:3], size, stride, padding)
+            window = self.patch if stage == 0 else (2, 2, 0)
+            before = x.shape[1:3]
+            x = conv(self.dims[stage], *window, f"down{stage + 1}", self.dtype)(x)
+            owners.append(for_each_image(window_owners(before, x.shape[1:3], *window), x.shape[0]))
             for i, rate in enumerate(rates[stage]):
                 x = block_class(rate, self.dtype, name=f"stage{stage + 1}_block{i}")(x, train)
             norm = layer_norm(f"stage{stage + 1}_norm", self.dtype, _EPSILON)
             levels.append(norm(x) if self.level_norms else x)
-        return Features(tuple(levels), (), for_each_image(owners, images.shape[0]))
+        maps = [
+            StageMaps(_own_clusters(level), parents=parents)
+            for level, parents in zip(levels, [*owners[1:], None], strict=True)
+        ]
+        return Features(tuple(levels), tuple(maps), owners[0])
+
+
+def _own_clusters(level: jax.Array) -> jax.Array:
+    """int32 `[B, 1, H, W]` of a level `[B, H, W, C]`: each pixel's own row-major number."""
+    batch, height, width, _ = level.shape
+    numbers = jnp.arange(height * width, dtype=jnp.int32).reshape(1, 1, height, width)
+    return jnp.broadcast_to(numbers, (batch, 1, height, width))
 
 
 FAMILY = Family(

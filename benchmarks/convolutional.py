@@ -1,9 +1,9 @@
-"""Training of the plain convolutional backbone by any recipe, to compare ours with.
+"""Training of a plain backbone, convolutional or ViT, by any recipe, to compare ours with.
 
     python -m benchmarks.convolutional --config=configs/camvid.py:convolutional_nano \\
         --config.data.dir=ROOT --workdir=DIR
 
-The same recipe, loop and head as for the clustering backbones.
+The same recipe, loop and head as for the clustering backbones; ViT suits classification alone.
 """
 
 import pathlib
@@ -11,9 +11,8 @@ import pathlib
 from absl import app, flags
 from ml_collections import config_flags
 
-from benchmarks.convnet import FAMILY
+from benchmarks import plain
 from cluenet_jax.cli import train
-from cluenet_jax.models.backbones import FAMILIES
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +23,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    FAMILIES["convolutional"] = FAMILY
+    plain.register()
     recipe = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.")
     flags.DEFINE_string("workdir", None, "Checkpoints and metrics.", required=True)
     program = pathlib.Path(__file__).parents[1] / "main.py"

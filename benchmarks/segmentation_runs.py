@@ -16,12 +16,11 @@ from typing import Any
 
 import jax
 
-from benchmarks.convnet import FAMILY
+from benchmarks import plain
 from benchmarks.table import ROOT, with_table
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.cli.main import run
 from cluenet_jax.evaluation import evaluate_checkpoint
-from cluenet_jax.models.backbones import FAMILIES
 
 PAGE = ROOT / "docs" / "segmentation.md"
 
@@ -32,7 +31,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
     parser.add_argument("--name", required=True, help="such as camvid")
     args = parser.parse_args(argv)
-    FAMILIES["convolutional"] = FAMILY
+    plain.register()
     runs = [read_run(workdir) for workdir in args.workdirs]
     (ROOT / "docs" / f"{args.name}.json").write_text(json.dumps(runs, indent=1) + "\n")
     plot(runs, str(ROOT / "docs" / f"{args.name}.svg"))

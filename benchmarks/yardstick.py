@@ -23,67 +23,26 @@ import optax
 from flax import linen as nn
 
 import cluenet_jax
+from benchmarks.vit import VisionTransformer
 from cluenet_jax.cli.main import run
 from cluenet_jax.compile.programs import CompiledProgram, compile_step
 from cluenet_jax.compile.topologies import find_topology
+from cluenet_jax.models.backbones.family import DTYPES
+from cluenet_jax.models.heads.linear import LinearHead
+from cluenet_jax.models.model import Model
 from cluenet_jax.train import sharding
 from cluenet_jax.train.programs import with_sharding
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
+def vit(num_classes: int, **options: Any) -> Model:
+    """A plain vision transformer, by default ViT-Ti/16, and a head over the mean of all tokens.
 
-class Block(nn.Module):
-    """Attention and an MLP, each normalized before and added to its input."""
-
-    num_heads: int
-    mlp_ratio: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`x` is `[B, N, C]`."""
-        channels = x.shape[-1]
-        norm = functools.partial(nn.LayerNorm, dtype=self.dtype)
-        dense = functools.partial(nn.Dense, dtype=self.dtype)
-        query, key, value = (
-            self._split(part)
-            for part in jnp.split(dense(3 * channels, name="qkv")(norm(name="norm1")(x)), 3, -1)
-        )
-        logits = jnp.einsum("bngd,bmgd->bgnm", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5).astype(self.dtype)
-        out = jnp.einsum("bgnm,bmgd->bngd", weights, value).reshape(x.shape)
-        x = x + dense(channels, name="out")(out)
-        hidden = dense(self.mlp_ratio * channels, name="expand")(norm(name="norm2")(x))
-        return x + dense(channels, name="project")(nn.gelu(hidden, approximate=False))
-
-    def _split(self, x: jax.Array) -> jax.Array:
-        """`[B, N, G*D]` to `[B, N, G, D]`."""
-        return x.reshape(*x.shape[:2], self.num_heads, -1)
-
-
-class ViT(nn.Module):
-    """A plain vision transformer, by default ViT-Ti/16; the mean over all tokens is classified."""
-
-    num_classes: int
-    dtype: jnp.dtype = jnp.float32
-    patch: int = 16
-    dim: int = 192
-    depth: int = 12
-    num_heads: int = 3
-    mlp_ratio: int = 4
-
-    @nn.compact
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `[B, num_classes]` in float32 of `[B, H, W, 3]`; `train` changes nothing."""
-        size = (self.patch, self.patch)
-        x = nn.Conv(self.dim, size, size, padding="VALID", dtype=self.dtype, name="embed")(images)
-        x = x.reshape(x.shape[0], -1, self.dim)
-        position = self.param("position", nn.initializers.normal(0.02), x.shape[1:])
-        x = x + position.astype(self.dtype)
-        for i in range(self.depth):
-            x = Block(self.num_heads, self.mlp_ratio, self.dtype, name=f"block{i}")(x)
-        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x).mean(axis=1)
-        return nn.Dense(self.num_classes, name="head")(x.astype(jnp.float32))
+    Args:
+      num_classes: Width of the logits.
+      **options: Fields of `VisionTransformer`.
+    """
+    backbone = VisionTransformer(**options)
+    return Model(backbone, LinearHead(backbone.channels, num_classes))
 
 
 def main(argv: list[str]) -> None:
@@ -94,10 +53,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=32, help="images a device")
     parser.add_argument("--num_classes", type=int, default=100)
-    parser.add_argument("--dtype", choices=[*_DTYPES], default="bfloat16")
+    parser.add_argument("--dtype", choices=[*DTYPES], default="bfloat16")
     parser.add_argument("--json", type=pathlib.Path, help="a file for all numbers")
     args = parser.parse_args(argv)
-    models = {"ViT-Ti/16": ViT(args.num_classes, _DTYPES[args.dtype])}
+    models = {"ViT-Ti/16": vit(args.num_classes, dtype=DTYPES[args.dtype])}
     if args.model != "none":
         try:
             model = cluenet_jax.create_model(args.model, args.num_classes, dtype=args.dtype)

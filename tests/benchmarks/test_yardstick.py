@@ -12,7 +12,7 @@ from benchmarks import yardstick
 
 def test_the_transformer_has_the_size_of_vit_ti():
     for num_classes, count in ((100, 5_543_332), (1000, 5_717_032)):
-        model = yardstick.ViT(num_classes, jnp.bfloat16)
+        model = yardstick.vit(num_classes, dtype=jnp.bfloat16)
         images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
         logits, variables = jax.eval_shape(
             lambda x: model.init_with_output(jax.random.key(0), x), images
@@ -24,7 +24,7 @@ def test_the_transformer_has_the_size_of_vit_ti():
 
 
 def test_its_training_step_learns_a_batch():
-    model = yardstick.ViT(3, patch=4, dim=16, depth=1, num_heads=2)
+    model = yardstick.vit(3, patch=4, dim=16, depth=1, num_heads=2)
     optimizer = optax.adamw(1e-2)
     state = yardstick.new_state(model, optimizer, 8, jax.random.key(0))
     batch = {
