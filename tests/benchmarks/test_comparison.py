@@ -162,6 +162,7 @@ def test_plain_models_have_decision_regions(known):
         assert len({*regions[0].flatten().tolist()}) == 4
 
 
+@pytest.mark.chaos
 def test_quick_runs_the_whole_path_and_resumes(tmp_path, compiled_programs):
     command = [sys.executable, "-m", "benchmarks.comparison", "--quick", f"--workdir={tmp_path}"]
     environment = {

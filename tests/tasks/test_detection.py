@@ -208,6 +208,7 @@ def test_a_run_resumes_bit_for_bit(runs):
     assert sum(parts) == pytest.approx(last["train/loss"], rel=1e-4) and min(parts) > 0
 
 
+@pytest.mark.chaos
 def test_retinanet_learns_boxes_alone(tmp_path, compiled_programs):
     config = small_config()
     config.model.mask_rcnn.update(dict.fromkeys(config.model.mask_rcnn, None))
