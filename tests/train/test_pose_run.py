@@ -39,6 +39,7 @@ def undisturbed(runner):
     return runner.folder / "undisturbed" / "checkpoints" / str(STEPS)
 
 
+@pytest.mark.chaos
 def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(runner, undisturbed):
     """Weights, statistics of BatchNorm, losses, scores: bit for bit."""
     # The save of step 12 begins when that of step 8 is done.
