@@ -10,6 +10,7 @@ from cluenet_jax.models import torch_names as names
 from cluenet_jax.models.batch_norm import BatchNorm
 from cluenet_jax.models.features import check_levels
 from cluenet_jax.models.heads import fpn
+from cluenet_jax.models.heads.layers import check_sizes
 
 _init = nn.initializers.normal(0.001)
 _KERNEL = 4
@@ -131,13 +132,6 @@ class HeatmapFPN(nn.Module):
 def heatmaps(num_keypoints: int) -> nn.Dense:
     """The last linear map of a head of pose estimation."""
     return nn.Dense(num_keypoints, kernel_init=_init, name="classifier")
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raises a ValueError for what is not above 0."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size} must be at least 1.")
 
 
 def final_names() -> Iterator[names.Entry]:

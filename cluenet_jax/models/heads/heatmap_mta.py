@@ -9,7 +9,8 @@ from flax import linen as nn
 from cluenet_jax import ops
 from cluenet_jax.models import torch_names as names
 from cluenet_jax.models.features import check_levels
-from cluenet_jax.models.heads.heatmap import check_sizes, final_names, heatmaps
+from cluenet_jax.models.heads.heatmap import final_names, heatmaps
+from cluenet_jax.models.heads.layers import check_sizes
 from cluenet_jax.models.layers import DepthwiseConv, layer_norm, linear
 
 _EPSILON = 1e-5

@@ -62,9 +62,20 @@ def check_options(dropout: float, **widths: int) -> None:
     """Raises a ValueError for a dropout rate or widths that no head can have."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout} must be at least 0 and below 1.")
-    for name, width in widths.items():
-        if width < 1:
-            raise ValueError(f"{name}={width} must be at least 1.")
+    check_sizes(**widths)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises a ValueError for what is not above 0."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size} must be at least 1.")
+
+
+def check_threshold(score_threshold: float) -> None:
+    """Raises a ValueError for a threshold that no score could be above, or that all are."""
+    if not 0 <= score_threshold < 1:
+        raise ValueError(f"score_threshold={score_threshold} must be at least 0 and below 1.")
 
 
 def conv_norm_names(torch: str, flax: str) -> Iterator[names.Entry]:

@@ -14,8 +14,8 @@ from flax import linen as nn
 from cluenet_jax import ops
 from cluenet_jax.models.features import check_levels
 from cluenet_jax.models.heads import fpn, roi_box, roi_mask, rpn
-from cluenet_jax.models.heads.layers import check_options
-from cluenet_jax.models.heads.truths import Truths, padded, sizes_or_canvas
+from cluenet_jax.models.heads.layers import check_sizes, check_threshold
+from cluenet_jax.models.heads.truths import Truths, match_anchors, padded, sizes_or_canvas
 from cluenet_jax.models.torch_names import Entry, below
 
 # Boxes below twice this side take their features from the first level; in its strides.
@@ -81,14 +81,12 @@ class MaskRCNN(nn.Module):
         names = ("neck_width", "rpn_width", "box_width", "mask_width", "max_detections")
         names += ("stride", "anchor_scale")
         names += tuple(f"{m}_{n}" for m in ("train", "eval") for n in ("candidates", "proposals"))
-        check_options(0.0, **{name: getattr(self, name) for name in names})
+        check_sizes(**{name: getattr(self, name) for name in names})
         # Fewer have no positive ones.
         for name, least in (("rpn_samples", 2), ("roi_samples", 4)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}.")
-        threshold = self.score_threshold
-        if not 0 <= threshold < 1:
-            raise ValueError(f"score_threshold={threshold} must be at least 0 and below 1.")
+        check_threshold(self.score_threshold)
 
     def setup(self):
         self.neck = fpn.FPN(self.neck_width, num_extra_levels=1, dtype=self.dtype)
@@ -191,17 +189,9 @@ class MaskRCNN(nn.Module):
 
     def match_anchors(self, pyramid: Levels, truths: Truths, padded_sizes: jax.Array) -> jax.Array:
         """`[B, N]` int32, as `ops.match_boxes`; anchors beyond `padded_sizes` are not valid."""
-        valid = [
-            ops.anchor_validity(level.shape[1:3], stride, padded_sizes)
-            for level, stride in zip(pyramid, self._strides(len(pyramid)), strict=True)
-        ]
-        return ops.match_boxes(
-            jnp.concatenate(self.anchors(pyramid)),
-            truths.boxes,
-            jnp.concatenate(valid, axis=1),
-            truths.valid,
-            rpn.THRESHOLDS,
-        )
+        strides = self._strides(len(pyramid))
+        anchors = self.anchors(pyramid)
+        return match_anchors(pyramid, strides, anchors, truths, padded_sizes, rpn.THRESHOLDS)
 
     def propose(
         self,

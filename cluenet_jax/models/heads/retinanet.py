@@ -15,10 +15,10 @@ from cluenet_jax import ops
 from cluenet_jax.models import torch_names as names
 from cluenet_jax.models.features import check_levels
 from cluenet_jax.models.heads import fpn
-from cluenet_jax.models.heads.layers import check_options
+from cluenet_jax.models.heads.layers import check_sizes, check_threshold
 from cluenet_jax.models.heads.roi_box import of_class
 from cluenet_jax.models.heads.rpn import EPSILON, SharedConv, l1_distances
-from cluenet_jax.models.heads.truths import Truths, padded, sizes_or_canvas
+from cluenet_jax.models.heads.truths import Truths, match_anchors, padded, sizes_or_canvas
 
 THRESHOLDS = ops.Thresholds(positive=0.5, negative=0.4, low_quality=0.0)
 _STDS = (1.0, 1.0, 1.0, 1.0)
@@ -64,11 +64,8 @@ class RetinaNet(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         sizes = ("stride", "neck_width", "width", "eval_candidates", "max_detections")
-        check_options(0.0, **{name: getattr(self, name) for name in sizes})
-        if not 0 <= self.score_threshold < 1:
-            raise ValueError(
-                f"score_threshold={self.score_threshold} must be at least 0 and below 1."
-            )
+        check_sizes(**{name: getattr(self, name) for name in sizes})
+        check_threshold(self.score_threshold)
 
     def setup(self):
         self.neck = fpn.FPN(self.neck_width, num_conv_levels=2, dtype=self.dtype)
@@ -166,17 +163,9 @@ class RetinaNet(nn.Module):
 
     def match_anchors(self, pyramid: Levels, truths: Truths, padded_sizes: jax.Array) -> jax.Array:
         """`[B, N]` int32, as `ops.match_boxes`; anchors beyond `padded_sizes` are not valid."""
-        valid = [
-            ops.anchor_validity(level.shape[1:3], stride, padded_sizes, _NUM_ANCHORS)
-            for level, stride in zip(pyramid, self._strides(len(pyramid)), strict=True)
-        ]
-        return ops.match_boxes(
-            jnp.concatenate(self.anchors(pyramid)),
-            truths.boxes,
-            jnp.concatenate(valid, axis=1),
-            truths.valid,
-            THRESHOLDS,
-        )
+        strides = self._strides(len(pyramid))
+        anchors = self.anchors(pyramid)
+        return match_anchors(pyramid, strides, anchors, truths, padded_sizes, THRESHOLDS)
 
     def _candidates(
         self, logits: jax.Array, deltas: jax.Array, anchors: jax.Array, sizes: jax.Array

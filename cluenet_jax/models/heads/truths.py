@@ -1,9 +1,12 @@
 """What heads of detection are given besides levels: objects in slots, and the images' sizes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from cluenet_jax import ops
 
 # Sides of published batches are padded to multiples of this.
 _PADDING = 32
@@ -41,3 +44,35 @@ def padded(sizes: jax.Array, given: jax.Array | None) -> jax.Array:
     if given is not None:
         return jnp.asarray(given, jnp.float32)
     return jnp.ceil(sizes / _PADDING) * _PADDING
+
+
+def match_anchors(
+    pyramid: Sequence[jax.Array],
+    strides: Sequence[int],
+    anchors: Sequence[jax.Array],
+    truths: Truths,
+    padded_sizes: jax.Array,
+    thresholds: ops.Thresholds,
+) -> jax.Array:
+    """`[B, N]` int32, as `ops.match_boxes`; anchors beyond `padded_sizes` `[B, 2]` are not valid.
+
+    Args:
+      pyramid: Levels `[B, H_s, W_s, C]`.
+      strides, anchors: Of each level, its stride and its anchors `[N_s, 4]`.
+      truths: The objects.
+      padded_sizes: Heights and widths with padding.
+      thresholds: Of the matching.
+    """
+    valid = []
+    for level, stride, own in zip(pyramid, strides, anchors, strict=True):
+        size = level.shape[1:3]
+        valid.append(
+            ops.anchor_validity(size, stride, padded_sizes, len(own) // (size[0] * size[1]))
+        )
+    return ops.match_boxes(
+        jnp.concatenate(anchors),
+        truths.boxes,
+        jnp.concatenate(valid, axis=1),
+        truths.valid,
+        thresholds,
+    )
