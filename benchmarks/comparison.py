@@ -50,7 +50,7 @@ from benchmarks.table import ROOT
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.cli.explanations import normalized_batches
-from cluenet_jax.cli.images import eval_images
+from cluenet_jax.cli.images import eval_records
 from cluenet_jax.cli.main import run
 from cluenet_jax.cli.recipes import load_recipe
 from cluenet_jax.compile.programs import compile_train_step, programs_for
@@ -367,7 +367,7 @@ def measure(workdir: pathlib.Path, settings: Settings) -> dict[str, Any]:
     latest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     trained = load(str(latest))
     macs = count_macs(trained.model, settings.image_size)
-    images = (trained.task.see_record(r) for *_, r in eval_images(trained, settings.explained))
+    images = (trained.task.see_record(r) for *_, r in eval_records(trained, settings.explained))
     faithfulness = explain.evaluate_explanations(
         trained.model,
         trained.score,

@@ -14,7 +14,7 @@ import numpy as np
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.cli.explanations import normalized_batches
-from cluenet_jax.cli.images import eval_images
+from cluenet_jax.cli.images import eval_records
 from cluenet_jax.errors import UserError
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{flag}={value} must be at least 1.")
     trained = load(args.checkpoint)
-    records = (record for _, _, record in eval_images(trained, args.num_images))
+    records = (record for _, record in eval_records(trained, args.num_images))
     images = map(trained.task.see_record, records)
     faithfulness = explain.evaluate_explanations(
         trained.model,
@@ -63,7 +63,7 @@ def compare_with_masks(
 ) -> explain.PartitionComparison | None:
     """How well clusters follow the masks of the evaluation set; None if it has none."""
     comparison = None
-    for _, _, record in eval_images(trained, num_images):
+    for _, record in eval_records(trained, num_images):
         mask = trained.task.mask_of_record(record)
         if mask is None:
             return None

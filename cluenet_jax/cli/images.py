@@ -39,24 +39,20 @@ def read_images(
                 yield file, image
 
 
-def eval_images(
-    trained: TrainedModel, count: int | None = None
-) -> Iterator[tuple[str, Image.Image, Record]]:
-    """Images of the evaluation set of the dataset that a model was trained on.
+def eval_records(trained: TrainedModel, count: int | None = None) -> Iterator[tuple[str, Record]]:
+    """Records of the evaluation set of the dataset that a model was trained on.
 
     Args:
       trained: The model.
       count: How many, evenly spaced over the set; None for all.
 
     Yields:
-      A name, the image and its record.
+      A name and the record.
     """
     dataset = trained.dataset()
     total = len(dataset.eval)
     for index in np.linspace(0, total - 1, min(count or total, total)).astype(int):
-        record = dataset.eval[int(index)]
-        image = decode_image(record["image"], record["name"])
-        yield f"{dataset.info.name}_{index}", image, record
+        yield f"{dataset.info.name}_{index}", dataset.eval[int(index)]
 
 
 def new_path(out: pathlib.Path, name: str, taken: set[str]) -> pathlib.Path:

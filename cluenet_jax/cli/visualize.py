@@ -23,7 +23,7 @@ from PIL import Image
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.cli.explanations import explain_prediction, model_line, normalized_batches
-from cluenet_jax.cli.images import eval_images, new_path, read_images
+from cluenet_jax.cli.images import eval_records, new_path, read_images
 from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
 from cluenet_jax.explain import Explanation
@@ -216,7 +216,7 @@ def _labeled_examples(
     """Name, example, the name of its true target and, for a report, its mask; None if not known."""
     task = trained.task
     if args.num_images:
-        for name, _, record in eval_images(trained, args.num_images):
+        for name, record in eval_records(trained, args.num_images):
             mask = task.mask_of_record(record) if args.report else None
             yield name, task.example_of_record(record), task.target_of_record(record), mask
     for file, image in read_images(args.images, on_error):

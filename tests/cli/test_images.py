@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cluenet_jax.checkpoints.load import load
-from cluenet_jax.cli.images import eval_images, read_images
+from cluenet_jax.cli.images import eval_records, read_images
 from cluenet_jax.data import decode_image
 from tests.helpers.images import encode, smooth_image
 
@@ -33,12 +33,13 @@ def test_files_and_folders_are_read(image_root, tmp_path):
 
 
 def test_images_of_the_evaluation_set_are_evenly_spaced(trained):
-    everything = list(eval_images(trained))
-    truths = [trained.task.target_of_record(record) for _, _, record in everything]
+    everything = list(eval_records(trained))
+    truths = [trained.task.target_of_record(record) for _, record in everything]
     assert truths == 3 * ["cat"] + 3 * ["dog"]
-    assert [name for name, _, _ in everything] == [f"image_folder_{i}" for i in range(6)]
+    assert [name for name, _ in everything] == [f"image_folder_{i}" for i in range(6)]
     source = trained.dataset().eval
-    for index, (_, image, _) in enumerate(everything):
+    for index, (_, record) in enumerate(everything):
+        image = decode_image(record["image"], record["name"])
         np.testing.assert_array_equal(image, decode_image(source[index]["image"]))
-    assert [name[-1] for name, _, _ in eval_images(trained, 3)] == ["0", "2", "5"]
-    assert len(list(eval_images(trained, 100))) == 6
+    assert [name[-1] for name, _ in eval_records(trained, 3)] == ["0", "2", "5"]
+    assert len(list(eval_records(trained, 100))) == 6
