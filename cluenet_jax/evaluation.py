@@ -155,12 +155,10 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
     )
     task = create_task(own, info)
     eval_step = jax.jit(make_eval_step(task, trained.model), out_shardings=everywhere)
-    dataset = task.prepared(dataset)
-    shapes = example_shapes(task, dataset.eval)
-    read = functools.partial(
-        read_eval_set, task, dataset.eval, config.eval.batch_size, mesh, shapes
-    )
-    return _measured(task, eval_step, trained.variables, read, len(dataset.eval))
+    source = task.eval_source(dataset.eval)
+    shapes = example_shapes(task, source)
+    read = functools.partial(read_eval_set, task, source, config.eval.batch_size, mesh, shapes)
+    return _measured(task, eval_step, trained.variables, read, len(source))
 
 
 def _check_targets(path: str, ours: tuple[str, ...], theirs: tuple[str, ...], dataset: str) -> None:

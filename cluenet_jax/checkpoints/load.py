@@ -98,10 +98,10 @@ class TrainedModel:
         return dataclasses.replace(self, task=create_task(config, metadata.info), metadata=metadata)
 
     def dataset(self) -> Dataset:
-        """The dataset that it was trained on."""
+        """The dataset that it was trained on, to evaluate."""
         data = config_from_dict(self.metadata.config).data
         dataset = load_dataset(data.name, data.dir, data.train_split, data.eval_split)
-        return self.task.prepared(dataset)
+        return dataclasses.replace(dataset, eval=self.task.eval_source(dataset.eval))
 
 
 def load(path: str, sharding: Sharding | None = None) -> TrainedModel:

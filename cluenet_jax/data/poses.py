@@ -145,11 +145,10 @@ class CropSource:
         return len(self.crops)
 
     def __getitem__(self, index: int) -> Record:
-        """A record of the image, with its index and its number of keypoints, and the crop's.
+        """A record of the image, with its index, and the crop's.
 
-        Besides what the image has: `image_index`; `num_keypoints`; `box`, or None; `box_score`;
-        `points` float32 `[K, 3]` of its true pose, or None; `truth`, the `Poses` of the image, or
-        None.
+        Besides what the image has: `image_index`; `box`, or None; `box_score`; `points` float32
+        `[K, 3]` of its true pose, or None; `truth`, the `Poses` of the image, or None.
         """
         crop = self.crops[index]
         poses = self.source.poses[crop.image]
@@ -157,7 +156,6 @@ class CropSource:
         return {
             **self.source[crop.image],
             "image_index": crop.image,
-            "num_keypoints": poses.points.shape[1],
             "box": crop.box,
             "box_score": crop.score,
             "points": None if crop.pose < 0 else poses.points[crop.pose],

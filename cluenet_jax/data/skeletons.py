@@ -68,6 +68,10 @@ class Skeleton:
         numbers = np.arange(len(self))
         return (numbers >= first) & (numbers < last)
 
+    def is_upper(self) -> np.ndarray:
+        """bool `[K]`: the keypoints of the upper half."""
+        return np.isin(np.arange(len(self)), self.upper)
+
     @classmethod
     def of_names(cls, names: tuple[str, ...], limbs: tuple[tuple[int, int], ...] = ()) -> Self:
         """A skeleton of which only names and limbs are known.

@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 from PIL import Image
 
-from cluenet_jax.data import Dataset, DatasetInfo, Preprocessing, decode_image
+from cluenet_jax.data import DatasetInfo, Preprocessing, decode_image
 from cluenet_jax.data.records import Example, Record, Source
 from cluenet_jax.errors import UserError
 
@@ -169,9 +169,13 @@ class Task(Protocol):
         """
         raise UserError("hold weights of a task whose weights cannot be converted.")
 
-    def prepared(self, dataset: Dataset) -> Dataset:
-        """A dataset whose records the task makes examples of; by default as it is."""
-        return dataset
+    def train_source(self, source: Source) -> Source:
+        """The records to learn from of a dataset's training split; by default its own."""
+        return source
+
+    def eval_source(self, source: Source) -> Source:
+        """The records of an evaluation of a dataset's split; by default its own."""
+        return source
 
     def build_model(self) -> nn.Module:
         """The model; its parameters are `{"backbone": ..., "head": ...}`."""
@@ -233,7 +237,7 @@ class Task(Protocol):
 
     def merge(self, results: Sequence[Result], size: tuple[int, int]) -> Result:
         """The result of an image of a height and a width, of those of its `region_example`s."""
-        raise NotImplementedError
+        ...
 
     def shown_size(self, example: Example) -> tuple[int, int]:
         """Height and width of what is not padding in the image of an `unlabeled_example`."""

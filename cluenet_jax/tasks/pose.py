@@ -12,9 +12,11 @@ import numpy as np
 from PIL import Image
 
 from cluenet_jax import ops
-from cluenet_jax.data import DATASETS, Dataset, DatasetInfo, decode_image
-from cluenet_jax.data.instances import decode_sized
+from cluenet_jax.data import DATASETS, DatasetInfo, decode_image
+from cluenet_jax.data.instances import decode_sized, padded_text
 from cluenet_jax.data.poses import (
+    CropSource,
+    PoseSource,
     detected_crops,
     encode_poses,
     eval_crops,
@@ -33,8 +35,8 @@ from cluenet_jax.tasks.base import Apply, Batch, Means, Predictions
 from cluenet_jax.tasks.configured import ClassifierRows, DenseTask
 from cluenet_jax.tasks.pose_result import PoseResult
 
-# Bytes of the truth of a crop that brings none.
-_NO_TRUTH = 4096
+# The truth of a crop that brings none.
+_NO_TRUTH = padded_text("")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,18 +107,15 @@ class Pose(DenseTask):
 
     # On the host.
 
-    def prepared(self, dataset: Dataset) -> Dataset:
-        """The poses of the training images, and the boxes of those of the evaluation."""
-        required, boxes = self.skeleton.is_required(), self.config.eval.boxes
-        if boxes:
-            crops = detected_crops(dataset.eval, boxes, self.skeleton.kind)
-        else:
-            crops = true_crops(dataset.eval, required)
-        return dataclasses.replace(
-            dataset,
-            train=training_crops(dataset.train, required),
-            eval=eval_crops(dataset.eval, crops),
-        )
+    def train_source(self, source: PoseSource) -> CropSource:
+        """The poses of the images that can be learned."""
+        return training_crops(source, self.skeleton.is_required())
+
+    def eval_source(self, source: PoseSource) -> CropSource:
+        """The boxes of the images, the true ones or a detector's."""
+        if boxes := self.config.eval.boxes:
+            return eval_crops(source, detected_crops(source, boxes, self.skeleton.kind))
+        return eval_crops(source, true_crops(source, self.skeleton.is_required()))
 
     def _crop(self, box: Sequence[float]) -> CropGeometry:
         return crop_of_box(tuple(map(float, box)), self.crop_size, self.config.pose.padding)
@@ -124,14 +123,13 @@ class Pose(DenseTask):
     def train_example(self, record: Record, rng: np.random.Generator) -> Example:
         """`image` uint8, a crop; `points` float32 `[K, 2]` in it; `visible` float32 `[K]`."""
         pixels, skeleton = decode_sized(record), self.skeleton
-        upper = np.isin(np.arange(len(skeleton)), skeleton.upper)
         crop, points = draw_crop(
             self._crop(record["box"]),
             record["points"],
             pixels.shape[1],
             rng,
             order=skeleton.mirrored,
-            upper=upper,
+            upper=skeleton.is_upper(),
             **self.config.augment,
         )
         visible = (points[:, 2] > 0).astype(np.float32)
@@ -142,7 +140,7 @@ class Pose(DenseTask):
         pixels, box = decode_sized(record), record["box"]
         # Without a box the example only brings its image's truth.
         crop = self._crop((0, 0, 1, 1) if box is None else box)
-        points, count = record["points"], record["num_keypoints"]
+        points, count = record["points"], len(self.skeleton)
         own = np.zeros((count, 3), np.float32) if points is None else points
         truth = record["truth"]
         return {
@@ -151,13 +149,13 @@ class Pose(DenseTask):
             "image_index": np.int32(record["image_index"]),
             "own": own.ravel(),
             "height": np.float32(0 if box is None else box[3] - box[1]),
-            "truth": np.zeros(_NO_TRUTH, np.uint8) if truth is None else encode_poses(truth),
+            "truth": _NO_TRUTH if truth is None else encode_poses(truth),
         }
 
     def eval_shape(self, record: Record) -> tuple:
         """The length of the truth."""
         truth = record["truth"]
-        return (_NO_TRUTH if truth is None else len(encode_poses(truth)),)
+        return (len(_NO_TRUTH if truth is None else encode_poses(truth)),)
 
     def see(self, image: Image.Image) -> np.ndarray:
         """A crop of the whole image."""
@@ -213,7 +211,7 @@ class Pose(DenseTask):
             **{name: jax.ShapeDtypeStruct((), dtype) for name, dtype in scalars.items()},
             "image_index": jax.ShapeDtypeStruct((), jnp.int32),
             "own": jax.ShapeDtypeStruct((3 * self.info.num_classes,), jnp.float32),
-            "truth": jax.ShapeDtypeStruct((_NO_TRUTH,), jnp.uint8),
+            "truth": jax.ShapeDtypeStruct(_NO_TRUTH.shape, jnp.uint8),
         }
 
     def set_image_size(self, config: ml_collections.ConfigDict, image_size: int) -> None:

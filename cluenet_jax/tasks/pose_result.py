@@ -24,6 +24,7 @@ class PoseResult(Result):
     Attributes:
       points: float32 `[P, K, 2]`: x and y in pixels of the image.
       scores: float32 `[P, K]`, about 0 .. 1: heights of the peaks.
+      box_scores: float32 `[P]`, of what was cropped.
       totals: float32 `[P]`, of the poses.
       boxes: float32 `[P, 4]`: x1, y1, x2, y2, what was cropped.
       size: Height and width of the image.
@@ -33,6 +34,7 @@ class PoseResult(Result):
 
     points: np.ndarray
     scores: np.ndarray
+    box_scores: np.ndarray
     totals: np.ndarray
     boxes: np.ndarray
     size: tuple[int, int]
@@ -49,11 +51,12 @@ class PoseResult(Result):
         center, factor = slots["center"][None], slots["factor"][None]
         points = place_points(slots["points"][None], center, factor, np.array(crop[::-1]))
         scores = np.asarray(slots["scores"])[None]
-        total = pose_scores(slots["box_score"][None], scores, _LEAST_DRAWN)
+        box_score = slots["box_score"][None]
+        total = pose_scores(box_score, scores, _LEAST_DRAWN)
         half = np.array(crop[::-1]) / 2 * factor
         box = np.concatenate([center - half, center + half], axis=1)
         size = tuple(map(int, slots["original"]))
-        arrays = (np.float32(a) for a in (points, scores, total, box))
+        arrays = (np.float32(a) for a in (points, scores, box_score, total, box))
         return cls(*arrays, size, skeleton, crop)
 
     @classmethod
@@ -67,18 +70,15 @@ class PoseResult(Result):
         """Of all boxes of one image, each a result of `of_crop`."""
         count = len(skeleton)
         empty = np.zeros((0, count, 2)), np.zeros((0, count)), np.zeros(0), np.zeros((0, 4))
-        names = ("points", "scores", "totals", "boxes")
-        points, scores, totals, boxes = (
+        names = ("points", "scores", "box_scores", "boxes")
+        points, scores, box_scores, boxes = (
             np.concatenate([nothing, *(getattr(result, name) for result in results)])
             for name, nothing in zip(names, empty, strict=True)
         )
-        # What the boxes' own scores are, the poses' have as a factor.
-        ones = np.ones(len(totals))
-        means = pose_scores(ones, scores, _LEAST_DRAWN)
-        box_scores = np.divide(totals, means, out=np.zeros_like(totals), where=means > 0)
         areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         kept, totals = selection(points, scores, box_scores, areas, np.array(skeleton.sigmas))
-        arrays = (np.float32(a) for a in (points[kept], scores[kept], totals, boxes[kept]))
+        columns = (points[kept], scores[kept], box_scores[kept], totals, boxes[kept])
+        arrays = (np.float32(column) for column in columns)
         return cls(*arrays, size, skeleton, None)
 
     def entries(self) -> list[tuple[str, float]]:

@@ -117,7 +117,10 @@ class _Run:
     def create(cls, config: ml_collections.ConfigDict) -> "_Run":
         data = config.data
         dataset = load_dataset(data.name, data.dir, data.train_split, data.eval_split)
-        dataset = create_task(config, dataset.info).prepared(dataset)
+        task = create_task(config, dataset.info)
+        dataset = dataclasses.replace(
+            dataset, train=task.train_source(dataset.train), eval=task.eval_source(dataset.eval)
+        )
         programs = Programs.create(config, dataset.info, len(dataset.train), sharding.make_mesh())
         epochs = config.optim.epochs + config.optim.cooldown_epochs
         total_steps = config.train.max_steps or programs.schedule.steps(epochs)

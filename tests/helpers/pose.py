@@ -1,5 +1,6 @@
 """Tiny pose models of figures, COCO files of keypoints, and truths as an evaluator gets them."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -28,6 +29,12 @@ def small_config(**settings):
 
 def figures(**splits):
     return load_dataset("figures", **splits)
+
+
+def prepared(task, dataset):
+    """The dataset with the sources that the task makes examples of."""
+    sources = {"train": task.train_source(dataset.train), "eval": task.eval_source(dataset.eval)}
+    return dataclasses.replace(dataset, **sources)
 
 
 def save_checkpoint(workdir: pathlib.Path, **settings) -> pathlib.Path:

@@ -18,7 +18,7 @@ from cluenet_jax.tasks import create_task
 from cluenet_jax.train import sharding
 from cluenet_jax.train.loop import train_and_evaluate
 from tests.helpers.compilation import programs_kept
-from tests.helpers.pose import figures, save_checkpoint, small_config
+from tests.helpers.pose import figures, prepared, save_checkpoint, small_config
 
 
 def task_of(**settings):
@@ -31,7 +31,7 @@ def forms(arrays):
 
 def test_examples_have_the_promised_form_and_travel_to_workers():
     task = pickle.loads(pickle.dumps(task_of()))
-    dataset = pickle.loads(pickle.dumps(task.prepared(figures())))
+    dataset = pickle.loads(pickle.dumps(prepared(task, figures())))
     example = task.train_example(dataset.train[3], np.random.default_rng(0))
     assert forms(example) == forms(task.example_spec())
     example = task.eval_example(dataset.eval[0])
@@ -54,7 +54,7 @@ class Oracle:
 def evaluated():
     """The metrics of an oracle on some figures."""
     task = task_of(**{"pose.eval_flip": False})
-    dataset = task.prepared(figures(eval_split="test[:20]"))
+    dataset = prepared(task, figures(eval_split="test[:20]"))
     evaluator = task.evaluator()
     records = [dataset.eval[i] for i in range(len(dataset.eval))]
     examples = [task.eval_example(record) for record in records]
@@ -84,7 +84,7 @@ def test_an_oracle_is_right_everywhere(evaluated):
 
 def test_an_evaluation_counts_every_box_and_image_once():
     task, mesh = task_of(), sharding.make_mesh()
-    dataset = task.prepared(figures(eval_split="test[:6]"))
+    dataset = prepared(task, figures(eval_split="test[:6]"))
     model = task.build_model()
     images = jnp.zeros((1, *task.image_shape))
     variables = jax.jit(model.init)(jax.random.key(0), images)
@@ -99,7 +99,7 @@ def test_an_evaluation_counts_every_box_and_image_once():
 
 def test_the_loss_is_the_mean_of_squares_and_falls_to_zero():
     task = task_of()
-    dataset = task.prepared(figures())
+    dataset = prepared(task, figures())
     rng = np.random.default_rng(0)
     examples = [task.train_example(dataset.train[i], rng) for i in range(3)]
     batch = {key: jnp.asarray(np.stack([e[key] for e in examples])) for key in examples[0]}
@@ -160,7 +160,7 @@ def test_of_two_boxes_of_one_object_the_better_is_kept():
 
 def test_images_of_another_size_than_their_annotations_are_refused():
     task = task_of()
-    record = task.prepared(figures()).eval[0]
+    record = prepared(task, figures()).eval[0]
     with pytest.raises(ImageError, match="160x128 pixels .* its annotations are for 161x128"):
         task.eval_example({**record, "size": (128, 161)})
     with Image.open(io.BytesIO(record["image"])) as image:
