@@ -17,6 +17,7 @@ from cluenet_jax.checkpoints.load import load
 from cluenet_jax.config import config_from_dict
 from cluenet_jax.data import Source, eval_batches, load_dataset
 from cluenet_jax.errors import UserError
+from cluenet_jax.progress import announce_compiling, bar
 from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.base import Batch, Evaluator, Task
 from cluenet_jax.train import sharding
@@ -64,7 +65,8 @@ def example_shapes(task: Task, source: Source) -> list[Hashable] | None:
     """For each record what tells apart those whose examples differ in shape; None if none do."""
     if task.eval_shape is None:
         return None
-    return [task.eval_shape(source[index]) for index in range(len(source))]
+    indices = bar(range(len(source)), "Sizes of the evaluation set", len(source))
+    return [task.eval_shape(source[index]) for index in indices]
 
 
 def read_eval_set(
@@ -94,8 +96,13 @@ def read_eval_set(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    for batch in batches:
+    for batch in bar(batches, "Evaluation", len(source), _num_images):
         yield sharding.to_devices(batch, mesh)
+
+
+def _num_images(batch: Batch) -> int:
+    # Of all processes, which have about as many each.
+    return int(batch["valid"].sum()) * jax.process_count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +161,8 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
         dataset.info, mean=trained.metadata.info.mean, std=trained.metadata.info.std
     )
     task = create_task(own, info)
-    eval_step = jax.jit(make_eval_step(task, trained.model), out_shardings=everywhere)
+    jitted = jax.jit(make_eval_step(task, trained.model), out_shardings=everywhere)
+    eval_step = announce_compiling(jitted, "evaluation step")
     source = task.eval_source(dataset.eval)
     shapes = example_shapes(task, source)
     read = functools.partial(read_eval_set, task, source, config.eval.batch_size, mesh, shapes)

@@ -29,6 +29,8 @@ def undisturbed(runner):
     """The workdir of a run that nothing happened to."""
     output = runner.run("undisturbed")
     assert "14 eval images" in output and "top1" in output
+    assert output.count("Compiled the training step in") == 1
+    assert output.count("Compiled the evaluation step in") == 1
     return runner.folder / "undisturbed"
 
 

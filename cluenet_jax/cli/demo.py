@@ -23,6 +23,7 @@ from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.cli.explanations import explain_prediction, model_line
 from cluenet_jax.data import Example, decode_image
 from cluenet_jax.errors import ImageError, UserError
+from cluenet_jax.progress import announce_compiling
 from cluenet_jax.visualization import assets, viewer
 
 _REGIONS = (5, 3, 8)
@@ -38,10 +39,10 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="cluenet-demo-") as uploads:
         gradio = _import_gradio(uploads)
         trained = load(args.checkpoint)
-        # Compiled before the first visitor.
+        # Before the first visitor.
         side = trained.preprocessing.image_size
         example = trained.task.unlabeled_example(Image.new("RGB", (side, side)))
-        explain_prediction(trained, example, _REGIONS)
+        announce_compiling(explain_prediction, "model and its maps")(trained, example, _REGIONS)
         app = build(gradio, trained, args.checkpoint)
         url = _launch(gradio, app, args)
         print(f"Open {url}  (Ctrl-C ends)", flush=True)

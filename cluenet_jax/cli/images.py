@@ -10,6 +10,7 @@ from PIL import Image
 from cluenet_jax.checkpoints.load import TrainedModel
 from cluenet_jax.data import Record, decode_image, list_images, read_image_file
 from cluenet_jax.errors import ImageError
+from cluenet_jax.progress import bar
 
 
 def read_images(
@@ -51,7 +52,8 @@ def eval_records(trained: TrainedModel, count: int | None = None) -> Iterator[tu
     """
     dataset = trained.dataset()
     total = len(dataset.eval)
-    for index in np.linspace(0, total - 1, min(count or total, total)).astype(int):
+    indices = np.linspace(0, total - 1, min(count or total, total)).astype(int)
+    for index in bar(indices, "Images", len(indices)):
         yield f"{dataset.info.name}_{index}", dataset.eval[int(index)]
 
 

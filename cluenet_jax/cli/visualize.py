@@ -15,6 +15,7 @@ import argparse
 import json
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,6 +28,7 @@ from cluenet_jax.cli.images import eval_records, new_path, read_images
 from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
 from cluenet_jax.explain import Explanation
+from cluenet_jax.progress import bar
 from cluenet_jax.tasks.base import Task
 from cluenet_jax.visualization import (
     contact_sheet,
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> int:
     trained = load(args.checkpoint)
     if args.image_size:
         trained = trained.with_image_size(args.image_size)
-    out, errors = pathlib.Path(args.out), []
+    out, errors, begin = pathlib.Path(args.out), [], time.perf_counter()
 
     def on_error(message: str) -> None:
         errors.append(message)
@@ -81,7 +83,11 @@ def main(argv: list[str]) -> int:
     if not explanations:
         raise UserError("There is no image to draw.")
     contact_sheet(explanations[:_CONTACT_SHEET]).save(out / "contact_sheet.png")
-    print(f"Maps of {len(folders)} images: {out} (overview: {out / 'contact_sheet.png'})")
+    seconds = time.perf_counter() - begin
+    print(
+        f"Maps of {len(folders)} images in {seconds:.0f} s: {out} "
+        f"(overview: {out / 'contact_sheet.png'})"
+    )
     if explanations[0].least_score is not None and args.num_instances:
         print(detected.to_text())
     if args.report:
@@ -219,7 +225,7 @@ def _labeled_examples(
         for name, record in eval_records(trained, args.num_images):
             mask = task.mask_of_record(record) if args.report else None
             yield name, task.example_of_record(record), task.target_of_record(record), mask
-    for file, image in read_images(args.images, on_error):
+    for file, image in bar(read_images(args.images, on_error), "Images"):
         mask = _read_mask(args.masks, file, task) if args.masks else None
         yield file, task.unlabeled_example(image), task.target_of_path(file), mask
 

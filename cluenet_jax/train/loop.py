@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Hashable, Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from cluenet_jax.checkpoints.manager import Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.data import Dataset, TrainBatches, load_dataset, train_batches
 from cluenet_jax.evaluation import evaluate, example_shapes, read_eval_set
+from cluenet_jax.progress import announce_compiling
 from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.base import Batch, Task
 from cluenet_jax.train import sharding
@@ -60,11 +62,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
     start_step = int(state.step)
     run.log_start(state, start_step)
 
-    train_step = run.programs.train_step(state)
     batches = run.train_batches(start_step)
     writer = MetricWriter(
         path, start_step, run.total_steps, config.optim.batch_size, active=main_process
     )
+    train_step = announce_compiling(run.programs.train_step(state), "training step", writer.log)
+    eval_step = announce_compiling(run.programs.eval_step, "evaluation step", writer.log)
     with (
         lock,
         checkpoints,
@@ -88,9 +91,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> dict[
                 state = state.replace(metric_sums=run.programs.zero_sums())
             evaluated = last or run.schedule.due(step, config.eval.every)
             if evaluated:
-                metrics = run.evaluate(state)
+                begin = time.perf_counter()
+                metrics = run.evaluate(eval_step, state)
+                seconds = time.perf_counter() - begin
                 writer.write(step, **{f"eval/{name}": value for name, value in metrics.items()})
-                writer.log(run.summary(step, metrics))
+                writer.log(f"{run.summary(step, metrics)} ({seconds:.1f} s)")
             stop = preemption.requested(step)
             if evaluated or stop or run.schedule.due(step, config.checkpoint.every):
                 # A run that resumes from here must find all earlier records.
@@ -182,18 +187,17 @@ class _Run:
         for batch in batches:
             yield sharding.to_devices(batch, self.programs.mesh)
 
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Metrics of the evaluation set."""
-        programs, batch_size = self.programs, self.config.eval.batch_size
+    def evaluate(self, eval_step: Callable, state: TrainState) -> dict[str, float]:
+        """Metrics of the evaluation set, by the programs' evaluation step."""
         batches = read_eval_set(
             self.task,
             self.dataset.eval,
-            batch_size,
-            programs.mesh,
+            self.config.eval.batch_size,
+            self.programs.mesh,
             self.eval_shapes,
             self.eval_cache,
         )
-        return evaluate(self.task, programs.eval_step, state.eval_variables, batches).compute()
+        return evaluate(self.task, eval_step, state.eval_variables, batches).compute()
 
     def epoch_means(self, state: TrainState, step: int, batches: TrainBatches) -> dict[str, float]:
         """The record of an epoch: means over the examples since the last one."""

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import logging
 import pathlib
+import time
 from typing import Any
 
 from cluenet_jax.data.records import Record
@@ -108,7 +109,8 @@ class TfdsDataset:
         manual = pathlib.Path(builder.data_dir).parents[1] / "downloads" / "manual"
         self._check_requirements(builder, manual)
         manual.mkdir(parents=True, exist_ok=True)
-        _LOG.info("Preparing %s in %s, once.", self.name, builder.data_dir)
+        _LOG.info("Preparing %s in %s, once: this takes minutes.", self.name, builder.data_dir)
+        begin = time.perf_counter()
         download = tfds.download.DownloadConfig(manual_dir=manual, force_checksums_validation=True)
         try:
             builder.download_and_prepare(download_config=download, file_format="array_record")
@@ -124,6 +126,7 @@ class TfdsDataset:
                 f"{self.name} could not be prepared ({type(error).__name__}: {error}). Archives "
                 f"are looked for in {manual}. {self.help}"
             ) from error
+        _LOG.info("Prepared %s in %.0f s.", self.name, time.perf_counter() - begin)
         return builder
 
     def _check_requirements(self, builder: Any, manual: pathlib.Path) -> None:

@@ -1,0 +1,64 @@
+"""Progress of what one waits for: lines that say what is being done, bars on a terminal."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import jax
+import tqdm
+
+_LOG = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
+_Function = TypeVar("_Function", bound=Callable)
+
+
+def announce_compiling(
+    function: _Function, name: str, say: Callable[[str], None] | None = None
+) -> _Function:
+    """The same function; its first call, which compiles, is announced and timed.
+
+    Args:
+      function: A jitted function, or one that calls such.
+      name: What it does, such as "training step".
+      say: Called with each line; the log by default.
+    """
+    say = say or _LOG.info
+    compiled = False
+
+    def call(*arguments):
+        nonlocal compiled
+        if compiled:
+            return function(*arguments)
+        say(f"Compiling the {name} (usually 10 s to a minute; less where it was compiled before).")
+        begin = time.perf_counter()
+        result = function(*arguments)
+        compiled = True
+        say(f"Compiled the {name} in {time.perf_counter() - begin:.1f} s.")
+        return result
+
+    return call
+
+
+def bar(
+    items: Iterable[_Item],
+    name: str,
+    total: int | None = None,
+    size: Callable[[_Item], int] = lambda item: 1,
+) -> Iterator[_Item]:
+    """Yields the items; on a terminal, a bar on stderr shows how many, how fast, how long yet.
+
+    Args:
+      items: What is worked on, one after the other.
+      name: The work, such as "Evaluation".
+      total: Images in all; None if that is not known.
+      size: How many images an item is.
+    """
+    # Off a terminal tqdm shows nothing by itself; of many processes one is enough.
+    disable = None if jax.process_index() == 0 else True
+    with tqdm.tqdm(
+        total=total, desc=name, unit="image", disable=disable, leave=False, dynamic_ncols=True
+    ) as shown:
+        for item in items:
+            yield item
+            shown.update(size(item))
