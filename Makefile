@@ -34,7 +34,7 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 chaos: $(VENV)/test.stamp
 	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" \
 		tests/train/test_run.py tests/train/test_hosts.py tests/train/test_reliability.py \
-		tests/train/test_detection_run.py tests/train/test_pose_run.py tests/compile/test_nano.py \
+		tests/train/test_task_runs.py tests/compile/test_nano.py \
 		tests/benchmarks/test_comparison.py tests/tasks/test_detection.py
 
 # Speed against PyTorch: writes docs/throughput.json and the tables of README and docs/performance.md.
