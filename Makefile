@@ -29,13 +29,12 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# All tests of whole runs and of TPU programs, the long ones too; one run is killed 20 times.
-# About 20 minutes.
+# What `make test` leaves out: long tests of whole runs, buckets, TPU programs and benchmarks; one run
+# is killed 20 times.
 chaos: $(VENV)/test.stamp
-	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" \
-		tests/train/test_run.py tests/train/test_hosts.py tests/train/test_reliability.py \
-		tests/train/test_task_runs.py tests/compile/test_nano.py \
-		tests/benchmarks/test_comparison.py tests/tasks/test_detection.py
+	$(BIN)/python -m pytest -n 0 -m chaos
+	KILLS=20 $(BIN)/python -m pytest -n 0 \
+		tests/train/test_run.py::test_a_killed_run_ends_like_one_never_killed
 
 # Speed against PyTorch: writes docs/throughput.json and the tables of README and docs/performance.md.
 bench: $(VENV)/test.stamp

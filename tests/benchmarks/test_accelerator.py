@@ -38,6 +38,7 @@ def filled(speed, batch=64):
     return {"batch": batch, "peak_bytes": peaks, "infer": speeds, "train": speeds}
 
 
+@pytest.mark.chaos
 def test_quick_measures_a_model_and_says_what_it_left_out(tmp_path):
     before, path = cpu_seconds(), tmp_path / "figures.json"
     done = run("--quick", f"--json={path}")

@@ -33,6 +33,7 @@ def test_it_has_the_size_of_the_nano_models(known):
     assert counts["convolutional_nano"] == pytest.approx(counts["clustr_nano"], rel=0.1)
 
 
+@pytest.mark.chaos
 def test_a_recipe_takes_it_with_every_option(known):
     config = default_config("segmentation")
     config.model.backbone, config.model.drop_path = "convolutional_nano", 0.5

@@ -60,6 +60,7 @@ def test_a_conversion_does_not_write_over_another_one(bucket, tmp_path):
         convert("weights.npz", "gs://bucket/used", "cluenet_nano")
 
 
+@pytest.mark.chaos
 def test_a_run_in_a_bucket_resumes_past_a_corrupt_checkpoint(runner, undisturbed, bucket):
     workdir = bucket / "runs" / "one"
     runner.run("unused", f"--workdir={workdir}", "--config.train.max_steps=12")

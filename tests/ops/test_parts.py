@@ -13,9 +13,12 @@ def cluster(points, grid, counts, parts):
     return [np.asarray(index).reshape(-1, *grid) for index in run(points)]
 
 
+cluster_whole = jax.jit(ops.density_peak_clustering, static_argnums=(1, 2))
+
+
 def test_one_part_is_the_whole_map():
     points = normal(0, 2, 48, 5)
-    whole = jax.jit(lambda points: ops.density_peak_clustering(points, (4, 9), 3))(points)
+    whole = cluster_whole(points, (4, 9), 3)
     for index, expected in zip(cluster(points, (6, 8), (4, 9), 1), whole, strict=True):
         np.testing.assert_array_equal(index.reshape(2, 48), expected)
 
@@ -34,7 +37,7 @@ def test_parts_are_clustered_like_images(grid, parts):
         for i, row in enumerate(rows):
             for j, column in enumerate(columns):
                 part = maps[:, row][:, :, column].reshape(2, -1, 5)
-                (expected,) = ops.density_peak_clustering(part, (own,), min(3, part.shape[1]))
+                (expected,) = cluster_whole(part, (own,), min(3, part.shape[1]))
                 ours = index[:, row][:, :, column].reshape(2, -1)
                 np.testing.assert_array_equal(ours - (i * parts + j) * own, expected)
 

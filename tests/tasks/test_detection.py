@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,8 +179,8 @@ def test_what_is_right_is_counted_so_at_every_size():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, compiled_programs):
-    """A run of four steps, and the same in two parts."""
+def run(tmp_path_factory, compiled_programs):
+    """The workdir of a run of four steps."""
     folder = tmp_path_factory.mktemp("runs")
     config = small_config(**{"data.eval_split": "test[:6]"})
     config.optim.batch_size = config.eval.batch_size = 8
@@ -189,18 +188,13 @@ def runs(tmp_path_factory, compiled_programs):
     with programs_kept(compiled_programs):
         config.train.max_steps = 4
         train_and_evaluate(config, str(folder / "undisturbed"))
-        config.train.max_steps = 2
-        train_and_evaluate(config, str(folder / "resumed"))
-        config.train.max_steps = 4
-        train_and_evaluate(config, str(folder / "resumed"))
-    return folder
+    return folder / "undisturbed"
 
 
-def test_a_run_resumes_bit_for_bit(runs):
-    ours, theirs = (load(str(runs / name / "checkpoints/4")) for name in ("resumed", "undisturbed"))
-    chex.assert_trees_all_equal(ours.variables, theirs.variables)
+def test_a_run_records_the_parts_of_its_loss(run):
+    ours = load(str(run / "checkpoints/4"))
     assert ours.metadata.best_metric == "box_ap" and ours.metadata.metrics["count"] == 6
-    records = (runs / "undisturbed/metrics.jsonl").read_text().splitlines()
+    records = (run / "metrics.jsonl").read_text().splitlines()
     last = [json.loads(line) for line in records if '"train/mask"' in line][-1]
     parts = [
         last[f"train/{name}"] for name in ("rpn_objectness", "rpn_box", "class", "box", "mask")
@@ -229,10 +223,10 @@ def test_retinanet_learns_boxes_alone(tmp_path, compiled_programs):
     assert {"train/class", "train/box"} <= means.keys()
 
 
-def test_a_checkpoint_predicts_in_cocos_form_and_draws(runs, tmp_path, capsys):
+def test_a_checkpoint_predicts_in_cocos_form_and_draws(run, tmp_path, capsys):
     image = tmp_path / "scene.png"
     image.write_bytes(scenes().eval[0]["image"])
-    arguments = [f"--checkpoint={runs / 'undisturbed'}", "--format=json", str(image)]
+    arguments = [f"--checkpoint={run}", "--format=json", str(image)]
     assert predict.main([*arguments, f"--out={tmp_path / 'out'}"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["detections"] and row["detections"] == sorted(
@@ -245,8 +239,8 @@ def test_a_checkpoint_predicts_in_cocos_form_and_draws(runs, tmp_path, capsys):
         assert drawn.size == (64, 64)
 
 
-def test_a_checkpoint_is_exported_and_its_clusters_are_drawn(runs, tmp_path):
-    checkpoint = str(runs / "undisturbed")
+def test_a_checkpoint_is_exported_and_its_clusters_are_drawn(run, tmp_path):
+    checkpoint = str(run)
     export.main([checkpoint, str(tmp_path / "exported")])
     program = jax.export.deserialize(
         bytearray((tmp_path / "exported/model.stablehlo").read_bytes())
@@ -264,8 +258,8 @@ def test_a_checkpoint_is_exported_and_its_clusters_are_drawn(runs, tmp_path):
     assert (tmp_path / "maps/contact_sheet.png").is_file()
 
 
-def test_a_checkpoint_is_evaluated_as_in_its_run(runs):
-    path = str(runs / "undisturbed/checkpoints/4")
+def test_a_checkpoint_is_evaluated_as_in_its_run(run):
+    path = str(run / "checkpoints/4")
     metrics = evaluation.evaluate_checkpoint(path).evaluator.compute()
     assert metrics == pytest.approx(load(path).metadata.metrics)
 

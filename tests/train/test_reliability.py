@@ -30,7 +30,10 @@ def equal_to_undisturbed(runner, workdir):
     assert runner.records(workdir) == runner.records("undisturbed")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.chaos)],
+)
 def test_a_preempted_run_saves_its_very_step(runner, undisturbed, number, code):
     name = f"ended_{code}"
     process = runner.start(name)
@@ -46,7 +49,10 @@ def test_a_preempted_run_saves_its_very_step(runner, undisturbed, number, code):
     equal_to_undisturbed(runner, name)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "metadata", "flipped", "unlisted"])
+CHAOS = [pytest.param(kind, marks=pytest.mark.chaos) for kind in ("truncated", "metadata")]
+
+
+@pytest.mark.parametrize("kind", ["flipped", "unlisted", *CHAOS])
 def test_a_corrupt_checkpoint_leads_to_the_one_before(runner, undisturbed, kind):
     workdir = runner.folder / f"corrupt_{kind}"
     shutil.copytree(undisturbed, workdir)

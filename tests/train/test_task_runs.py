@@ -64,10 +64,10 @@ RECIPES = {
 STEPS = {"segmentation": 20, "detection": 50, "pose": 20}
 
 
-LONG = [pytest.param(name, marks=pytest.mark.chaos) for name in ("detection", "pose")]
+pytestmark = pytest.mark.chaos
 
 
-@pytest.fixture(scope="module", params=["segmentation", *LONG])
+@pytest.fixture(scope="module", params=RECIPES)
 def task(request):
     return request.param
 
@@ -100,7 +100,6 @@ def test_a_run_killed_in_mid_epoch_ends_like_one_never_killed(task, runner, undi
     assert runner.records("killed") == runner.records("undisturbed")
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_learn_and_evaluate_like_one(count, task, runner, undisturbed):
     """Every image once; a step from trained weights changes nothing but is recorded alike."""
