@@ -1,12 +1,13 @@
-# `make run` trains on the embedded digits and draws maps, `make test` runs the tests; each builds
-# its own virtual environment in .venv first. PYTHON selects the interpreter.
+# `make run` trains on the embedded digits and draws maps, `make test` runs the tests, `make docs`
+# builds the documentation site; each builds its own virtual environment in .venv first. PYTHON
+# selects the interpreter.
 # `make lock` updates the versions that CI installs, `make audit` asks PyPI for their known
 # vulnerabilities.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test chaos bench lock audit clean
+.PHONY: run test docs chaos bench lock audit clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/python main.py --config=configs/digits.py
@@ -16,6 +17,11 @@ run: $(VENV)/run.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+# The site, first page build/docs/index.html; warnings are errors. Two processes write its pages.
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet --jobs 2 \
+		docs build/docs
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(f"Python 3.11 or newer is needed, found {v[0]}.{v[1]}; try: make PYTHON=python3.11") if v < (3, 11) else None'
@@ -27,6 +33,10 @@ $(VENV)/run.stamp: $(BIN)/python requirements.txt
 
 $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+$(VENV)/docs.stamp: $(VENV)/run.stamp pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
 # What `make test` leaves out: long tests of whole runs, buckets, TPU programs and benchmarks; one run

@@ -25,11 +25,11 @@ def count_macs(model: nn.Module, image_size: int) -> dict[str, float]:
       image_size: Side of the square image, pixels.
 
     Returns:
-      `published`: matrix products and convolutions without those of
+      - `published`: matrix products and convolutions without those of
         `NOT_PUBLISHED`: the convention that agrees with the papers' figures. Lookups and
         sums of members, which accelerators do as products, are none.
-      `unpublished`: the products left out there.
-      `xla`: half of what XLA's cost analysis counts, where every element-wise
+      - `unpublished`: the products left out there.
+      - `xla`: half of what XLA's cost analysis counts, where every element-wise
         operation is one more.
     """
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)

@@ -1,17 +1,22 @@
 """The documents agree with the code, with each other and with what was measured."""
 
+import importlib
 import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import cluenet_jax
 from benchmarks import table
 from cluenet_jax.cli.main import VERBS
 from cluenet_jax.config import default_config
+from cluenet_jax.data import load_dataset
 from cluenet_jax.models.backbones import FAMILIES
-from cluenet_jax.tasks import TASKS
+from cluenet_jax.tasks import TASKS, create_task
+from tests.helpers.images import smooth_image, stripes
 from tests.helpers.settings import flat_keys
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -148,3 +153,55 @@ def test_every_promise_has_its_test():
         assert tests, row
         for file, name in tests:
             assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.M), (file, name)
+
+
+@pytest.mark.parametrize(
+    "title, recipe",
+    [
+        ("Classification", "image_folder"),
+        ("Segmentation", "mask_folder"),
+        ("Detection: COCO's JSON", "coco_json"),
+        ("Detection: PASCAL VOC's XML", "voc_boxes"),
+        ("Poses", "keypoints_json"),
+    ],
+)
+def test_folders_as_the_page_on_own_data_shows_can_be_learned_from(title, recipe, tmp_path):
+    page = (ROOT / "docs" / "own_data.md").read_text()
+    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    assert f"--config=configs/{recipe}.py" in section
+    make_folder(section, tmp_path)
+    config = importlib.import_module(f"configs.{recipe}").get_config()
+    dataset = load_dataset(config.data.name, str(tmp_path))
+    task = create_task(config, dataset.info)
+    train, evaluation = task.train_source(dataset.train), task.eval_source(dataset.eval)
+    assert len(train) and len(evaluation)
+    assert task.train_example(train[0], np.random.default_rng(0))
+    assert task.eval_example(evaluation[0])
+
+
+def make_folder(section: str, root: pathlib.Path) -> None:
+    """The images of the section's list, and the files whose content it shows."""
+    files = re.findall(
+        r"`ROOT/([\w/]+\.(?:json|txt|xml))`(?:(?!```).)*```(?:text|json|xml)\n(.*?)```",
+        section,
+        re.S,
+    )
+    # Those of `val`, which the text says are alike: of image 2 instead of 1.
+    files += [
+        (
+            name.replace("train", "val").replace("/1.", "/2."),
+            re.sub(r"^1$|1(?=\.jpg)", "2", content),
+        )
+        for name, content in files
+        if "train" in name or "/1." in name
+    ]
+    for name, content in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    for name in re.search(r"```text\n(ROOT/.*?)```", section, re.S)[1].split():
+        path = root / name.removeprefix("ROOT/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = smooth_image(0, 64, 48)
+        if path.suffix == ".png":
+            image = Image.fromarray(stripes(4, 48, 64))
+        image.save(path)

@@ -44,8 +44,10 @@ MAY_IMPORT = {
     "export": {"checkpoints"},
     "macs": {"ops"},
     "check": {"checkpoints", "data", "models", "settings", "tasks", "train"},
-    "evaluation": {"check", "checkpoints", "config", "data", "tasks", "train"},
-    "train": {"check", "checkpoints", "config", "data", "evaluation", "settings", "tasks"},
+    "evaluation": {"check", "checkpoints", "config", "data", "progress", "tasks", "train"},
+    "train": {
+        *("check", "checkpoints", "config", "data", "evaluation", "progress", "settings", "tasks")
+    },
     "compile": {"check", "data", "train"},
 }
 # Parts that work for any task.

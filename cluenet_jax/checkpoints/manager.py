@@ -1,10 +1,12 @@
 """The checkpoints of a workdir.
 
-`WORKDIR/checkpoints/STEP` holds
-  `variables`      what is evaluated and used: parameters and the model's other collections;
-  `train`          the rest of the training state (absent after a conversion);
-  `metadata_json`  `Metadata`;
-  `manifest.json`  the sizes and digests of the files of all of these.
+`WORKDIR/checkpoints/STEP` holds::
+
+    variables      what is evaluated and used: parameters and the model's other collections
+    train          the rest of the training state (absent after a conversion)
+    metadata_json  what is known of the run, see checkpoints.metadata
+    manifest.json  the sizes and digests of the files of all of these
+
 Saving is asynchronous; a directory appears under its final name only when it is complete.
 """
 

@@ -39,7 +39,7 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a prepared image: `(image_size, image_size, 3)`."""
+        """`(image_size, image_size, 3)`, of a prepared image."""
         return (self.image_size, self.image_size, 3)
 
     def normalize(self, images: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ The modules here hold the plain form of each operation, close to the papers' equ
 What this package exports runs the form for the backend at hand. Nothing here knows modules,
 configs, files or random state, apart from an explicit key.
 
-Letters in shapes, the same everywhere:
+Letters in shapes, the same everywhere::
 
     B  images of a batch              G  attention heads
     H, W  rows and columns of a map   D  channels of one head

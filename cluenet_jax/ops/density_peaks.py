@@ -1,6 +1,6 @@
 """Clustering of tokens by density peaks (DPC-KNN), on the whole matrix of distances.
 
-A token is a center if it is dense and far from every denser one:
+A token is a center if it is dense and far from every denser one::
 
     D_ij = |x_i - x_j| / sqrt(C)
     density_i = exp(-mean of the K smallest D_i.^2)          itself included

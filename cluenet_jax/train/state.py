@@ -42,7 +42,7 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def eval_params(self) -> Any:
-        """The parameters to evaluate and to use: the average if there is one."""
+        """The parameters to evaluate and to use, the average if there is one."""
         return self.params if self.ema_params is None else self.ema_params
 
     @property

@@ -1,6 +1,5 @@
 """Weights to PyTorch's names and back."""
 
-
 import chex
 import numpy as np
 import pytest
