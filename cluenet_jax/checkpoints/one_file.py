@@ -1,0 +1,84 @@
+"""A trained model as one file: safetensors under PyTorch's names, its metadata in the header."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from cluenet_jax.checkpoints.integrity import checksum
+from cluenet_jax.checkpoints.metadata import Metadata
+from cluenet_jax.errors import UserError
+from cluenet_jax.weights import (
+    from_torch,
+    read_safetensors_texts,
+    read_state_dict,
+    to_torch,
+    write_safetensors,
+)
+
+SUFFIX = ".safetensors"
+# The name of the text in the header.
+_METADATA = "cluenet_jax"
+_VARIABLES = "variables"
+
+
+def write_model_file(
+    path: str | os.PathLike, model: nn.Module, variables: Any, metadata: Metadata
+) -> None:
+    """Writes a file that `cluenet_jax.checkpoints.load.load` takes, and PyTorch's side too.
+
+    Args:
+      path: Ends in `SUFFIX`.
+      model: Of the variables.
+      variables: float32, and int32 counts of BatchNorm.
+      metadata: Of the checkpoint; its checksums are replaced.
+
+    Raises:
+      ValueError: The PyTorch reference has no such model.
+    """
+    metadata = dataclasses.replace(metadata, checksums={_VARIABLES: checksum(variables)})
+    texts = {_METADATA: json.dumps(metadata.to_json())}
+    write_safetensors(to_torch(jax.device_get(variables), model), str(path), texts)
+
+
+def read_metadata(path: str | os.PathLike) -> Metadata:
+    """What a file of `write_model_file` says of itself; reads no array.
+
+    Raises:
+      UserError: No such file, corrupt, or of weights alone.
+    """
+    text = read_safetensors_texts(str(path)).get(_METADATA)
+    if text is None:
+        raise UserError(
+            f"{path} holds weights alone and does not say of which model; "
+            f"`python -m cluenet_jax convert {path} DIR --backbone=NAME` makes a checkpoint of it."
+        )
+    try:
+        return Metadata.from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: its description cannot be read ({error}).") from error
+
+
+def read_variables(path: str | os.PathLike, model: nn.Module, metadata: Metadata) -> Any:
+    """The variables of such a file, bit for bit those that were written.
+
+    Args:
+      path: Of the file.
+      model: That its metadata describes.
+      metadata: Of `read_metadata`.
+
+    Raises:
+      UserError: The file is corrupt, or of another model than it says.
+    """
+    weights = read_state_dict(str(path))
+    try:
+        variables = from_torch(weights, model)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    expected = metadata.checksums.get(_VARIABLES)
+    if expected is not None and checksum(variables) != expected:
+        raise UserError(f"{path} is corrupt: the checksum of its arrays is wrong.")
+    return variables
