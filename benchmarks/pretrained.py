@@ -108,10 +108,10 @@ def card(name: str, trained: TrainedModel, records: list[dict[str, Any]]) -> str
         "images": f"{preprocessing.image_size}x{preprocessing.image_size}, RGB, normalized with "
         f"mean {preprocessing.mean} and standard deviation {preprocessing.std}",
         "training": f"{metadata.step:,} steps of {config['optim']['batch_size']} images"
-        + (f", {epochs[metadata.step]:g} epochs" if metadata.step in epochs else "")
+        + (f", {epochs[metadata.step]:.4g} epochs" if metadata.step in epochs else "")
         + f"; seed {config['seed']}",
-        "chosen": f"the best by {best} of {len(evaluations)} evaluations, all on the evaluation "
-        f"set; the last one had {best} {evaluations[-1][f'eval/{best}']:.4f}",
+        "chosen": f"the best {best} of the run's evaluations, {len(evaluations)}, all on the "
+        f"evaluation set; the last: {evaluations[-1][f'eval/{best}']:.4f}",
         "written": f"{datetime.date.today().isoformat()}, by commit {_commit()}",
         "trained with": ", ".join(f"{k} {v}" for k, v in metadata.versions.items()),
     }
@@ -124,7 +124,7 @@ def card(name: str, trained: TrainedModel, records: list[dict[str, Any]]) -> str
         "",
         "Metrics on the evaluation set:",
         "",
-        *_table("metric", "value", {k: f"{v:.4f}" for k, v in sorted(metadata.metrics.items())}),
+        *_table("metric", "value", {k: f"{v:.6g}" for k, v in sorted(metadata.metrics.items())}),
         "",
         "## Recipe",
         "",
@@ -156,17 +156,15 @@ def _table(left: str, right: str, rows: dict[str, str]) -> list[str]:
 
 
 def _command(config: dict[str, Any], dataset: str) -> str:
-    """The command of a run: the recipe that is nearest to its settings, and what differs.
-
-    Of recipes that are equally near, the one named as the dataset.
-    """
+    """The command of a run: the nearest recipe, best of the same dataset, and what differs."""
     ours = _flat(config_from_dict(config).to_dict())
     choices = []
     for path in sorted((ROOT / "configs").glob("*.py")):
         theirs = _flat(importlib.import_module(f"configs.{path.stem}").get_config().to_dict())
         if theirs["task"] == ours["task"]:
             differing = {k: v for k, v in ours.items() if v != theirs[k]}
-            choices.append((len(differing), path.stem != dataset, path.name, differing))
+            of_others = not path.stem.startswith(dataset)
+            choices.append((of_others, len(differing), path.name, differing))
     *_, recipe, differing = min(choices)
     # Where the data lay on that machine says nothing on another one.
     differing = {k: "ROOT" if k == "data.dir" else v for k, v in differing.items()}

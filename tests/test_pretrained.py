@@ -39,7 +39,7 @@ def test_the_card_agrees_with_the_checkpoint(name):
     metadata = load(name).metadata
     card = card_file(name).read_text()
     rows = dict(re.findall(r"^\| (\w+) \| ([\d.-]+) \|$", card, re.M))
-    assert rows == {key: f"{value:.4f}" for key, value in metadata.metrics.items()}
+    assert rows == {key: f"{value:.6g}" for key, value in metadata.metrics.items()}
     assert f"{metadata.step:,} steps" in card and f"seed {metadata.config['seed']}" in card
     assert f"--config.model.backbone={name.split('.')[0]}" in card
     assert ", ".join(metadata.info.class_names) in card and "license" in card

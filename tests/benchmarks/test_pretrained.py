@@ -52,9 +52,9 @@ def test_weights_are_found_by_their_name(workdir, package):
 def test_the_card_has_the_records_of_the_run(workdir, package):
     write(str(workdir), NAME)
     card = (package / f"{NAME}.md").read_text()
-    assert "| top1 | 0.5000 |" in card
+    assert "| top1 | 0.5 |" in card
     assert "7 steps of 128 images, 2.5 epochs; seed 0" in card
-    assert "the best by top1 of 2 evaluations" in card and "the last one had top1 0.3750" in card
+    assert "the best top1 of the run's evaluations, 2," in card and "the last: 0.3750" in card
 
 
 def test_the_cards_command_gives_the_settings_of_the_run(workdir, package, monkeypatch):
