@@ -140,7 +140,7 @@ def _load_file(path: os.PathLike, sharding: Sharding | None) -> TrainedModel:
     metadata = read_metadata(path)
     task = create_task(config_from_dict(metadata.config), metadata.info)
     model = task.build_model()
-    variables = read_variables(path, model, metadata)
+    variables = read_variables(path, model)
     return TrainedModel(task, model, jax.device_put(variables, sharding or _one_device()), metadata)
 
 

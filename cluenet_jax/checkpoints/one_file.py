@@ -1,14 +1,16 @@
 """A trained model as one file: safetensors under PyTorch's names, its metadata in the header."""
 
 import dataclasses
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
-from cluenet_jax.checkpoints.integrity import checksum
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.errors import UserError
 from cluenet_jax.weights import (
@@ -20,9 +22,8 @@ from cluenet_jax.weights import (
 )
 
 SUFFIX = ".safetensors"
-# The name of the text in the header.
-_METADATA = "cluenet_jax"
-_VARIABLES = "variables"
+# Names of the texts in the header.
+_METADATA, _DIGEST = "cluenet_jax", "sha256"
 
 
 def write_model_file(
@@ -34,14 +35,14 @@ def write_model_file(
       path: Ends in `SUFFIX`.
       model: Of the variables.
       variables: float32, and int32 counts of BatchNorm.
-      metadata: Of the checkpoint; its checksums are replaced.
+      metadata: Of the checkpoint; its checksums, of other files, are left out.
 
     Raises:
       ValueError: The PyTorch reference has no such model.
     """
-    metadata = dataclasses.replace(metadata, checksums={_VARIABLES: checksum(variables)})
-    texts = {_METADATA: json.dumps(metadata.to_json())}
-    write_safetensors(to_torch(jax.device_get(variables), model), str(path), texts)
+    weights = to_torch(jax.device_get(variables), model)
+    described = json.dumps(dataclasses.replace(metadata, checksums={}).to_json())
+    write_safetensors(weights, str(path), {_METADATA: described, _DIGEST: _digest(weights)})
 
 
 def read_metadata(path: str | os.PathLike) -> Metadata:
@@ -62,23 +63,28 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
         raise UserError(f"{path}: its description cannot be read ({error}).") from error
 
 
-def read_variables(path: str | os.PathLike, model: nn.Module, metadata: Metadata) -> Any:
+def read_variables(path: str | os.PathLike, model: nn.Module) -> Any:
     """The variables of such a file, bit for bit those that were written.
 
     Args:
       path: Of the file.
       model: That its metadata describes.
-      metadata: Of `read_metadata`.
 
     Raises:
       UserError: The file is corrupt, or of another model than it says.
     """
     weights = read_state_dict(str(path))
+    if read_safetensors_texts(str(path)).get(_DIGEST) != _digest(weights):
+        raise UserError(f"{path} is corrupt: the digest of its arrays is wrong.")
     try:
-        variables = from_torch(weights, model)
+        return from_torch(weights, model)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
-    expected = metadata.checksums.get(_VARIABLES)
-    if expected is not None and checksum(variables) != expected:
-        raise UserError(f"{path} is corrupt: the checksum of its arrays is wrong.")
-    return variables
+
+
+def _digest(weights: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+    return digest.hexdigest()

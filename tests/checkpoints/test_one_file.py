@@ -1,5 +1,7 @@
 """A trained model in one file: what comes back is, bit for bit, what went in."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -35,9 +37,8 @@ def test_logits_are_those_of_the_checkpoint_bit_for_bit(trained, file):
 
 
 def test_all_of_the_metadata_comes_back(trained, file):
-    fields = load(str(file)).metadata.to_json(), trained.metadata.to_json()
-    ours, theirs = ({**f, "checksums": f["checksums"]["variables"]} for f in fields)
-    assert ours == theirs
+    theirs = dataclasses.replace(trained.metadata, checksums={})
+    assert load(str(file)).metadata.to_json() == theirs.to_json()
 
 
 def test_counts_of_batch_norm_stay_integers(tmp_path):
@@ -62,7 +63,7 @@ def test_a_flipped_bit_is_noticed(file):
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(data)
-    with pytest.raises(UserError, match="corrupt: the checksum"):
+    with pytest.raises(UserError, match="corrupt: the digest"):
         load(str(file))
 
 
