@@ -29,13 +29,15 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 
-# All tests of whole runs and of TPU programs, the long ones too; one run is killed 20 times.
+# All tests of whole runs, of TPU programs, of the wheel and the notebook, the long ones too; one
+# run is killed 20 times.
 # About 20 minutes.
 chaos: $(VENV)/test.stamp
 	KILLS=20 $(BIN)/python -m pytest -n 0 -m "" \
 		tests/train/test_run.py tests/train/test_hosts.py tests/train/test_reliability.py \
 		tests/train/test_detection_run.py tests/train/test_pose_run.py tests/compile/test_nano.py \
-		tests/benchmarks/test_comparison.py tests/tasks/test_detection.py
+		tests/benchmarks/test_comparison.py tests/tasks/test_detection.py tests/test_wheel.py \
+		tests/test_examples.py
 
 # Speed against PyTorch: writes docs/throughput.json and the tables of README and docs/performance.md.
 bench: $(VENV)/test.stamp
