@@ -16,7 +16,9 @@ FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe, a file of configs/.")
 flags.DEFINE_string("workdir", None, "Checkpoints and metrics; by default runs/CONFIG's name.")
 flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.")
-flags.DEFINE_string("checkpoint", None, "For --mode=eval: a workdir or WORKDIR/checkpoints/STEP.")
+flags.DEFINE_string(
+    "checkpoint", None, "For --mode=eval: a workdir, a step's folder, a file or a name."
+)
 flags.DEFINE_string("json", None, "For --mode=eval: a file for all metrics.")
 flags.DEFINE_bool("debug_nans", False, "Stop at the operation that makes a NaN.")
 flags.DEFINE_string("coordinator", None, "Many hosts: address:port of the main process.")

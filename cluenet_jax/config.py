@@ -45,7 +45,7 @@ def see_every_fourth_pixel(config: ml_collections.ConfigDict) -> None:
 
 
 def _init() -> dict[str, Any]:
-    """Weights to start from (fine-tuning), given as a workdir or WORKDIR/checkpoints/STEP."""
+    """Weights to start from (fine-tuning), given as `cluenet_jax.checkpoints.load` takes them."""
     return dict(
         # All of the model; the head only where its arrays have the same shapes.
         checkpoint="",

@@ -139,7 +139,7 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
     """Metrics of a checkpoint on an evaluation set, and how fast it runs.
 
     Args:
-      path: A workdir or WORKDIR/checkpoints/STEP.
+      path: Of a checkpoint, or its name, as `load` takes it.
       config: Whose `data` and `eval` are used; the checkpoint's own if None.
 
     Raises:

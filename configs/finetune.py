@@ -5,8 +5,9 @@
 
     python main.py --config=configs/finetune.py:32 ...       # images of 32 pixels
 
-CHECKPOINT is a workdir of this code, or what `python -m cluenet_jax convert` made of
-published PyTorch weights. The backbone is taken; the number after the colon may
+CHECKPOINT is a workdir of this code, what `python -m cluenet_jax convert` made of
+published PyTorch weights, or the name of weights in the package,
+cluenet_nano.cifar100. The backbone is taken; the number after the colon may
 differ from the size it was trained at. The new head learns ten times as fast as the
 rest; `--config.optim.freeze_backbone=true` trains the head alone.
 """

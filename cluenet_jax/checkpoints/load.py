@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from jax.sharding import Sharding
 
 from cluenet_jax.checkpoints.manager import FOLDER, Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
+from cluenet_jax.checkpoints.one_file import SUFFIX, read_metadata, read_variables
 from cluenet_jax.checkpoints.storage import absolute
 from cluenet_jax.config import config_from_dict
 from cluenet_jax.data import (
@@ -24,6 +26,7 @@ from cluenet_jax.data import (
     shapes_of,
 )
 from cluenet_jax.errors import UserError
+from cluenet_jax.pretrained import list_pretrained, pretrained_file
 from cluenet_jax.tasks import create_task
 from cluenet_jax.tasks.base import Result, Task
 
@@ -108,39 +111,63 @@ def load(path: str, sharding: Sharding | None = None) -> TrainedModel:
     """Loads the trained model of a checkpoint.
 
     Args:
-      path: A workdir (its best checkpoint is taken, or the latest if none was evaluated) or the
-        directory of one step, `WORKDIR/checkpoints/STEP`.
+      path: A workdir (its best checkpoint is taken, or the latest if none was evaluated), the
+        directory of one step, `WORKDIR/checkpoints/STEP`, a file `.safetensors` of the verb
+        `export`, or a name of `list_pretrained()`.
       sharding: Of the variables; by default one device holds them.
 
     Raises:
       UserError: There is no checkpoint there, or none of that step, or it is corrupt.
     """
+    if path in list_pretrained():
+        return _load_file(pretrained_file(path), sharding)
     workdir, step = absolute(path), None
+    if workdir.suffix == SUFFIX and not workdir.is_dir():
+        return _load_file(workdir, sharding)
     if workdir.name.isdigit() and workdir.parent.name == FOLDER:
         workdir, step = workdir.parent.parent, int(workdir.name)
     if not (workdir / FOLDER).exists():
         raise UserError(
             f"No checkpoint in {path}: expected the workdir of a run (with a folder "
-            f"`{FOLDER}` in it) or WORKDIR/{FOLDER}/STEP."
+            f"`{FOLDER}` in it), WORKDIR/{FOLDER}/STEP, a file {SUFFIX} of `python -m cluenet_jax "
+            f"export`, or the name of weights in the package: {', '.join(list_pretrained())}."
         )
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        steps = checkpoints.steps()
-        if step is None and steps:
-            step = checkpoints.best_step() or steps[-1]
-        if step not in steps:
-            raise UserError(f"No complete checkpoint at {path}; steps there: {steps or 'none'}.")
-        try:
-            metadata = checkpoints.metadata(step)
-        except Exception as error:  # Whatever a corrupt file makes Orbax raise.
-            raise _unreadable(path, step, steps, error) from error
-        task = create_task(config_from_dict(metadata.config), metadata.info)
-        model = task.build_model()
-        like = _abstract_variables(model, task, sharding)
-        try:
-            variables = checkpoints.restore(step, variables=like)["variables"]
-        except Exception as error:
-            raise _unreadable(path, step, steps, error) from error
+        return _load_step(checkpoints, path, step, sharding)
+
+
+def _load_file(path: os.PathLike, sharding: Sharding | None) -> TrainedModel:
+    metadata = read_metadata(path)
+    task = create_task(config_from_dict(metadata.config), metadata.info)
+    model = task.build_model()
+    variables = read_variables(path, model)
+    return TrainedModel(task, model, jax.device_put(variables, sharding or _one_device()), metadata)
+
+
+def _load_step(
+    checkpoints: Checkpoints, path: str, step: int | None, sharding: Sharding | None
+) -> TrainedModel:
+    steps = checkpoints.steps()
+    if step is None and steps:
+        step = checkpoints.best_step() or steps[-1]
+    if step not in steps:
+        raise UserError(f"No complete checkpoint at {path}; steps there: {steps or 'none'}.")
+    try:
+        metadata = checkpoints.metadata(step)
+    except Exception as error:  # Whatever a corrupt file makes Orbax raise.
+        raise _unreadable(path, step, steps, error) from error
+    task = create_task(config_from_dict(metadata.config), metadata.info)
+    model = task.build_model()
+    like = _abstract_variables(model, task, sharding or _one_device())
+    try:
+        variables = checkpoints.restore(step, variables=like)["variables"]
+    except Exception as error:
+        raise _unreadable(path, step, steps, error) from error
     return TrainedModel(task, model, variables, metadata)
+
+
+def _one_device() -> Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _unreadable(path: str, step: int, steps: list[int], error: Exception) -> UserError:
@@ -151,8 +178,7 @@ def _unreadable(path: str, step: int, steps: list[int], error: Exception) -> Use
     )
 
 
-def _abstract_variables(model: nn.Module, task: Task, sharding: Sharding | None) -> Any:
-    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+def _abstract_variables(model: nn.Module, task: Task, sharding: Sharding) -> Any:
     images = jax.ShapeDtypeStruct((1, *task.image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     return jax.tree.map(

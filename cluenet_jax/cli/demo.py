@@ -20,6 +20,7 @@ from typing import Any
 from PIL import Image
 
 from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.cli.checkpoints import OPTIONAL_CHECKPOINT_HELP, checkpoint_or_default
 from cluenet_jax.cli.explanations import explain_prediction, model_line
 from cluenet_jax.data import Example, decode_image
 from cluenet_jax.errors import ImageError, UserError
@@ -38,12 +39,13 @@ def main(argv: list[str]) -> None:
     args = _parse(argv)
     with tempfile.TemporaryDirectory(prefix="cluenet-demo-") as uploads:
         gradio = _import_gradio(uploads)
-        trained = load(args.checkpoint)
+        checkpoint = checkpoint_or_default(args.checkpoint)
+        trained = load(checkpoint)
         # Before the first visitor.
         side = trained.preprocessing.image_size
         example = trained.task.unlabeled_example(Image.new("RGB", (side, side)))
         announce_compiling(explain_prediction, "model and its maps")(trained, example, _REGIONS)
-        app = build(gradio, trained, args.checkpoint)
+        app = build(gradio, trained, checkpoint)
         url = _launch(gradio, app, args)
         print(f"Open {url}  (Ctrl-C ends)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
@@ -56,9 +58,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint", default="runs/digits", help="a workdir; by default that of `make run`"
-    )
+    parser.add_argument("--checkpoint", help=OPTIONAL_CHECKPOINT_HELP)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to serve other machines too")
     parser.add_argument("--port", type=int, default=7860, help="0 for any that is free")
     parser.add_argument("--max_megabytes", type=int, default=20, help="largest upload")

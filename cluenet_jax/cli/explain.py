@@ -1,6 +1,6 @@
 """Measures whether a model's explanations are faithful, over its whole evaluation set.
 
-python -m cluenet_jax explain --checkpoint=DIR [--json=FILE]
+python -m cluenet_jax explain [--checkpoint=DIR] [--json=FILE]
 
 Where the images have masks, clusters are compared with them, beside grids and SLIC superpixels.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.cli.checkpoints import OPTIONAL_CHECKPOINT_HELP, checkpoint_or_default
 from cluenet_jax.cli.explanations import normalized_batches
 from cluenet_jax.cli.images import eval_records
 from cluenet_jax.errors import UserError
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", required=True, help="a workdir or WORKDIR/checkpoints/STEP")
+    parser.add_argument("--checkpoint", help=OPTIONAL_CHECKPOINT_HELP)
     parser.add_argument("--regions", type=int, default=4, help="K of the decision map")
     parser.add_argument("--num_images", type=int, help="how many; by default all")
     parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise UserError(f"--{flag}={value} must be at least 1.")
-    trained = load(args.checkpoint)
+    trained = load(checkpoint_or_default(args.checkpoint))
     records = (record for _, record in eval_records(trained, args.num_images))
     images = map(trained.task.see_record, records)
     faithfulness = explain.evaluate_explanations(

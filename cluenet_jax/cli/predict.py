@@ -1,4 +1,4 @@
-"""Results for image files: `python -m cluenet_jax predict --checkpoint=DIR image.jpg folder/`.
+"""Results for image files: `python -m cluenet_jax predict [--checkpoint=DIR] image.jpg folder/`.
 
 A model of single objects, such as one of poses, takes a whole image as one; with
 `--detector=DIR`, the checkpoint of a model that finds them, each that is found.
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.cli.checkpoints import OPTIONAL_CHECKPOINT_HELP, checkpoint_or_default
 from cluenet_jax.cli.images import new_path, read_images
 from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
@@ -24,7 +25,7 @@ from cluenet_jax.tasks.base import Result
 def main(argv: list[str]) -> int:
     """The command line; 1 if an image could not be read."""
     args = _parse(argv)
-    trained = load(args.checkpoint)
+    trained = load(checkpoint_or_default(args.checkpoint))
     errors = []
 
     def on_error(message: str) -> None:
@@ -50,7 +51,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="+", help="files and folders")
-    parser.add_argument("--checkpoint", required=True, help="a workdir or WORKDIR/checkpoints/STEP")
+    parser.add_argument("--checkpoint", help=OPTIONAL_CHECKPOINT_HELP)
     parser.add_argument("--max_entries", type=int, default=5, help="entries per image, best first")
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
     parser.add_argument("--batch_size", type=int, default=16, help="images at a time")

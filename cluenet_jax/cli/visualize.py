@@ -1,6 +1,6 @@
 """Draws what a model looks at.
 
-python -m cluenet_jax visualize --checkpoint=DIR --out=DIR image.jpg folder/ ...
+python -m cluenet_jax visualize [--checkpoint=DIR] --out=DIR image.jpg folder/ ...
 
 For every image OUT gets a folder with `figure.png`, overlays and `maps.npz` (all maps as
 arrays); `contact_sheet.png` is an overview of the first ones; `--report` adds `report.html`, to
@@ -23,6 +23,7 @@ from PIL import Image
 
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.cli.checkpoints import OPTIONAL_CHECKPOINT_HELP, checkpoint_or_default
 from cluenet_jax.cli.explanations import explain_prediction, model_line, normalized_batches
 from cluenet_jax.cli.images import eval_records, new_path, read_images
 from cluenet_jax.data import Example
@@ -52,7 +53,7 @@ _IGNORED = 255
 def main(argv: list[str]) -> int:
     """The command line; 1 if an image could not be read."""
     args = _parse(argv)
-    trained = load(args.checkpoint)
+    trained = load(checkpoint_or_default(args.checkpoint))
     if args.image_size:
         trained = trained.with_image_size(args.image_size)
     out, errors, begin = pathlib.Path(args.out), [], time.perf_counter()
@@ -104,7 +105,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", nargs="*", help="files and folders")
-    parser.add_argument("--checkpoint", required=True, help="a workdir or WORKDIR/checkpoints/STEP")
+    parser.add_argument("--checkpoint", help=OPTIONAL_CHECKPOINT_HELP)
     parser.add_argument("--out", required=True, help="a folder for the results")
     parser.add_argument(
         "--num_images", type=int, metavar="N", help="N images of the model's own evaluation set"

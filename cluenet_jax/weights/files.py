@@ -66,11 +66,30 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     return {name: _to_numpy(value) for name, value in weights.items()}
 
 
-def write_safetensors(weights: Mapping[str, np.ndarray], path: str) -> None:
-    """Writes arrays by name for PyTorch's side to load."""
+def write_safetensors(
+    weights: Mapping[str, np.ndarray], path: str, texts: Mapping[str, str] | None = None
+) -> None:
+    """Writes arrays by name, for PyTorch's side to load, and texts by name in the header."""
     from safetensors.numpy import save_file
 
-    save_file(dict(weights), path)
+    save_file(dict(weights), path, metadata=dict(texts or {}))
+
+
+def read_safetensors_texts(path: str) -> dict[str, str]:
+    """The texts in the header of a safetensors file, by name; reads no array.
+
+    Raises:
+      UserError: No such file, or corrupt.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}).") from error
 
 
 def _to_numpy(value: Any) -> np.ndarray:
