@@ -1,4 +1,4 @@
-"""Draws the README's picture: three photographs, and the clusters of their pixels.
+"""Draws the README's figure: three photographs, and the clusters of their pixels.
 
     python -m benchmarks.photographs          # writes docs/photographs.jpg
 
@@ -42,10 +42,10 @@ def main() -> None:
     trained = load(args.checkpoint).with_image_size(SIDE)
     rows = [row(trained, image) for image in photographs()]
     height, width = rows[0].shape[:2]
-    picture = Image.new("RGB", (width, len(rows) * (height + GAP) - GAP), "white")
+    figure = Image.new("RGB", (width, len(rows) * (height + GAP) - GAP), "white")
     for number, pixels in enumerate(rows):
-        picture.paste(Image.fromarray(pixels), (0, number * (height + GAP)))
-    picture.save(args.out, quality=88)
+        figure.paste(Image.fromarray(pixels), (0, number * (height + GAP)))
+    figure.save(args.out, quality=88)
     print(args.out)
 
 

@@ -1,5 +1,6 @@
 """The weights in the package: small, described by their cards, found by their names."""
 
+import pathlib
 import re
 
 import jax
@@ -9,6 +10,7 @@ from PIL import Image
 
 import cluenet_jax
 from cluenet_jax.checkpoints.load import load
+from cluenet_jax.cli import predict
 from cluenet_jax.errors import UserError
 from cluenet_jax.models import list_models
 from cluenet_jax.pretrained import DEFAULT, card_file, list_pretrained, pretrained_file
@@ -57,3 +59,17 @@ def test_a_prediction_names_classes():
 def test_an_unknown_name_lists_the_names():
     with pytest.raises(UserError, match=f"No checkpoint in resnet.*{', '.join(NAMES)}"):
         cluenet_jax.load_pretrained("resnet.cifar100")
+
+
+def test_the_readme_shows_what_is_printed(capsys):
+    """Of scikit-image's photograph; probabilities to a tenth of a percent."""
+    skimage = pytest.importorskip("skimage", reason="needs cluenet-jax[superpixels]")
+    photograph = pathlib.Path(skimage.__file__).parent / "data" / "rocket.jpg"
+    assert predict.main(["--max_entries=3", str(photograph)]) == 0
+    printed = re.findall(r"([\d.]+)%  (\w+)", capsys.readouterr().out)
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    block = readme.split("predict --max_entries=3 rocket.jpg\n")[1].split("$ ")[0]
+    shown = re.findall(r"([\d.]+)%  (\w+)", block)
+    assert [name for _, name in printed] == [name for _, name in shown] and len(shown) == 3
+    for (ours, _), (theirs, _) in zip(printed, shown, strict=True):
+        assert float(ours) == pytest.approx(float(theirs), abs=0.1)
