@@ -3,19 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any
 
 import jax
 import tqdm
 
 _LOG = logging.getLogger(__name__)
-_Item = TypeVar("_Item")
-_Function = TypeVar("_Function", bound=Callable)
 
 
 def announce_compiling(
-    function: _Function, name: str, say: Callable[[str], None] | None = None
-) -> _Function:
+    function: Callable, name: str, say: Callable[[str], None] | None = None
+) -> Callable:
     """The same function; its first call, which compiles, is announced and timed.
 
     Args:
@@ -41,11 +39,11 @@ def announce_compiling(
 
 
 def bar(
-    items: Iterable[_Item],
+    items: Iterable[Any],
     name: str,
     total: int | None = None,
-    size: Callable[[_Item], int] = lambda item: 1,
-) -> Iterator[_Item]:
+    size: Callable[[Any], int] = lambda item: 1,
+) -> Iterator[Any]:
     """Yields the items; on a terminal, a bar on stderr shows how many, how fast, how long yet.
 
     Args:

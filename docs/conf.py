@@ -71,9 +71,10 @@ def site_links(text: str, folder: pathlib.Path) -> str:
       folder: That its links are relative to.
 
     Returns:
-      The text, with links relative to docs/: those into README.md and CHANGELOG.md lead to the
-      pages that include them, those to folders are text alone. A file that is no page is copied
-      beside the site by MyST: there is no public address of the repository to send readers to.
+      The text, with links relative to docs/: those into README.md, CHANGELOG.md and the cards of
+      weights lead to the pages that include them, those to folders are text alone. A file that is
+      no page is copied beside the site by MyST: there is no public address of the repository to
+      send readers to.
     """
 
     def replace(match: re.Match) -> str:
@@ -88,6 +89,8 @@ def site_links(text: str, folder: pathlib.Path) -> str:
             file = SECTIONS[anchor]
         elif path == ROOT / "CHANGELOG.md":
             file = "changelog.md"
+        elif path.parent == ROOT / "cluenet_jax" / "pretrained":
+            file = "pretrained.md"
         else:
             file = os.path.relpath(path, ROOT / "docs")
         return f"[{name}]({file}{'#' + anchor if anchor else ''})"
@@ -102,7 +105,7 @@ def read_page(app, name: str, content: list[str]) -> None:
 
 
 def read_included(app, path: pathlib.Path, parent: str, content: list[str]) -> None:
-    """README.md or CHANGELOG.md, before a part of it is parsed."""
+    """README.md, CHANGELOG.md or a card, before a part of it is parsed."""
     content[0] = site_links(content[0], ROOT)
 
 

@@ -16,8 +16,8 @@ import cluenet_jax
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = pathlib.Path(cluenet_jax.__file__).parent
 PAGES = (
-    "index getting_started own_data models tasks classification segmentation detection pose maps "
-    "tpu fault_tolerance performance architecture numerics peers api/index changelog"
+    "index getting_started own_data models pretrained tasks classification segmentation detection "
+    "pose maps tpu fault_tolerance performance architecture numerics peers api/index changelog"
 ).split()
 # Packages that export their public names, and those whose modules are their public parts.
 EXPORTING = ("", "models", "ops", "explain", "visualization", "weights", "data", "data.datasets")
