@@ -11,12 +11,14 @@ import argparse
 import dataclasses
 import datetime
 import importlib
+import os
 import pathlib
 import subprocess
 from typing import Any
 
 import jax
 from etils import epath
+from flax import traverse_util
 
 from cluenet_jax.checkpoints.load import TrainedModel, load
 from cluenet_jax.checkpoints.metadata import Metadata
@@ -65,11 +67,14 @@ def write(workdir: str, name: str) -> None:
     metadata = named_metadata(trained, name)
     text = card(name, trained, records)
     file = pretrained_file(name)
-    write_model_file(file, trained.model, trained.variables, metadata)
-    if file.stat().st_size > MAX_BYTES:
-        size = file.stat().st_size
-        file.unlink()
+    # What is in the package stays there until it is known that this fits.
+    new = file.with_name(f"{file.name}.new")
+    write_model_file(new, trained.model, trained.variables, metadata)
+    size = new.stat().st_size
+    if size > MAX_BYTES:
+        new.unlink()
         raise UserError(f"{name} has {size:,} bytes; the package takes {MAX_BYTES:,}.")
+    os.replace(new, file)
     card_file(name).write_text(text)
 
 
@@ -144,8 +149,9 @@ def card(name: str, trained: TrainedModel, records: list[dict[str, Any]]) -> str
         "",
         *("```python", f'trained = cluenet_jax.load_pretrained("{name}")', "```"),
         "",
-        f"`--checkpoint={name}` for the tools, `--config.init.checkpoint={name}` to fine-tune. The "
-        "weights are under this package's license, Apache-2.0.",
+        f"`--checkpoint={name}` for the tools, `--config.init.checkpoint={name} "
+        f"--config.model.backbone={model}` to fine-tune. The weights are under this package's "
+        "license, Apache-2.0.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -157,10 +163,11 @@ def _table(left: str, right: str, rows: dict[str, str]) -> list[str]:
 
 def _command(config: dict[str, Any], dataset: str) -> str:
     """The command of a run: the nearest recipe, best of the same dataset, and what differs."""
-    ours = _flat(config_from_dict(config).to_dict())
+    ours = traverse_util.flatten_dict(config_from_dict(config).to_dict(), sep=".")
     choices = []
     for path in sorted((ROOT / "configs").glob("*.py")):
-        theirs = _flat(importlib.import_module(f"configs.{path.stem}").get_config().to_dict())
+        theirs = importlib.import_module(f"configs.{path.stem}").get_config().to_dict()
+        theirs = traverse_util.flatten_dict(theirs, sep=".")
         if theirs["task"] == ours["task"]:
             differing = {k: v for k, v in ours.items() if v != theirs[k]}
             of_others = not path.stem.startswith(dataset)
@@ -171,16 +178,6 @@ def _command(config: dict[str, Any], dataset: str) -> str:
     flags = [f"--config.{key}={_value(value)}" for key, value in differing.items()]
     parts = [f"python main.py --config=configs/{recipe}", *flags, "--workdir=WORKDIR"]
     return " \\\n    ".join(parts)
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in section.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _value(value: Any) -> str:

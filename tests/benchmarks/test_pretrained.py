@@ -96,7 +96,9 @@ def test_another_name_is_refused(workdir, package, name, message):
 
 
 def test_what_is_too_large_is_not_written(workdir, package, monkeypatch):
+    write(str(workdir), NAME)
+    before = {path: path.read_bytes() for path in package.iterdir()}
     monkeypatch.setattr("benchmarks.pretrained.MAX_BYTES", 1000)
     with pytest.raises(UserError, match="the package takes 1,000"):
         write(str(workdir), NAME)
-    assert not [*package.iterdir()]
+    assert {path: path.read_bytes() for path in package.iterdir()} == before, "nothing is lost"
