@@ -14,7 +14,9 @@ _LOG = logging.getLogger(__name__)
 def announce_compiling(
     function: Callable, name: str, say: Callable[[str], None] | None = None
 ) -> Callable:
-    """The same function; its first call, which compiles, is announced and timed.
+    """The same function; its first call, which compiles, is announced and timed by one process.
+
+    Where shapes differ, what is compiled for later ones is not announced.
 
     Args:
       function: A jitted function, or one that calls such.
@@ -26,7 +28,7 @@ def announce_compiling(
 
     def call(*arguments):
         nonlocal compiled
-        if compiled:
+        if compiled or jax.process_index() != 0:
             return function(*arguments)
         say(f"Compiling the {name} (usually 10 s to a minute; less where it was compiled before).")
         begin = time.perf_counter()
