@@ -18,9 +18,12 @@ from tests.helpers.models import (
     tiny_fec,
 )
 
-# The smallest of each family: the larger ones repeat their names.
+# Of the peers the smallest alone: the names of all are in the tests of their families.
 PUBLISHED = ["cluenet_mini_cifar", "cluenet_micro", "clustr_b1"]
 PUBLISHED += ["coc_mini_cifar", "fec_mini_cifar", "clusterformer_mini"]
+# They repeat the names of the smaller ones.
+LARGE = ["cluenet_tiny", "cluenet_small", "cluenet_base", "clustr_b2", "clustr_b3"]
+PUBLISHED += [pytest.param(name, marks=pytest.mark.chaos) for name in LARGE]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
