@@ -39,7 +39,7 @@ $(VENV)/docs.stamp: $(VENV)/run.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
-# What `make test` leaves out: long tests of whole runs, buckets, the wheel, the notebook, TPU
+# What `make test` leaves out: long tests of whole runs, buckets, an installed wheel, the notebook, TPU
 # programs and benchmarks; one run is killed 20 times.
 chaos: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n 0 -m chaos

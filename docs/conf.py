@@ -105,7 +105,7 @@ def read_page(app, name: str, content: list[str]) -> None:
 
 
 def read_included(app, path: pathlib.Path, parent: str, content: list[str]) -> None:
-    """README.md, CHANGELOG.md or a card, before a part of it is parsed."""
+    """README.md, CHANGELOG.md or a card, which has no relative links, before it is parsed."""
     content[0] = site_links(content[0], ROOT)
 
 
