@@ -1,13 +1,14 @@
 """What the published variants need on slices of TPUs, by the estimates of XLA's compiler.
 
     python -m benchmarks.slices [--variants=a,b] [--topologies=v5e:4x4,v4:2x2x4] [--largest_batch]
-        [--again] [--only_write]
+        [--remat] [--again] [--only_write]
 
 Compiles the training step of each variant's recipe (its published batch over the whole slice,
-bfloat16), adds a row to docs/slices.json, and writes the table between the marks of docs/tpu.md.
-Nothing is run; libtpu is needed, and ten minutes of CPU and more for each row. A row that is there
-is not compiled again, except with `--again`; `--largest_batch` also looks for the largest batch,
-some five compilations more. `--only_write` compiles nothing.
+bfloat16), adds a row to docs/slices.json, and writes two tables between the marks of docs/tpu.md.
+Nothing is run; libtpu is needed, and one to ten minutes for each compilation. What is there is not
+compiled again, except with `--again`; `--largest_batch` also looks for the largest batch, some
+three compilations more, and `--remat` compiles the other settings of `model.remat`, two more.
+`--only_write` compiles nothing.
 """
 
 import argparse
@@ -26,9 +27,10 @@ from benchmarks.table import ROOT, with_table
 from cluenet_jax.cli.main import run
 from cluenet_jax.compile.costs import ACTIVATIONS, estimate_cycles, scope_names
 from cluenet_jax.compile.hlo import parse_hlo
-from cluenet_jax.compile.largest_batch import largest_batch, with_batch_size
+from cluenet_jax.compile.largest_batch import fixed_memory, search, with_batch_size
 from cluenet_jax.compile.programs import CompiledProgram, compile_train_step, programs_for
 from cluenet_jax.compile.topologies import Topology, find_topology
+from cluenet_jax.models.layers import REMAT
 
 PAGE, SLICES = ROOT / "docs" / "tpu.md", ROOT / "docs" / "slices.json"
 TOPOLOGIES = ("v5e:4x4", "v4:2x2x4")
@@ -54,7 +56,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--variants", type=_names, default=[*RECIPES], help="such as a,b; or all")
     parser.add_argument("--topologies", type=_names, default=TOPOLOGIES)
     parser.add_argument("--largest_batch", action="store_true", help="look for what fits")
-    parser.add_argument("--again", action="store_true", help="compile rows that are there too")
+    parser.add_argument("--remat", action="store_true", help="compile other settings of it too")
+    parser.add_argument("--again", action="store_true", help="compile what is there too")
     parser.add_argument("--only_write", action="store_true", help="compile nothing")
     args = parser.parse_args(argv)
     for name in set(args.variants) - RECIPES.keys():
@@ -64,13 +67,14 @@ def main(argv: list[str]) -> None:
     topologies = [find_topology(name) for name in args.topologies]
     for variant in [] if args.only_write else args.variants:
         for topology in topologies:
-            rows = read_rows()
-            if args.again or not is_there(rows, variant, topology.name, args.largest_batch):
-                row = compile_row(variant, topology, args.largest_batch)
-                SLICES.write_text(json.dumps(with_row(rows, row), indent=1) + "\n")
-                write_table()
-                print(f"{variant} {topology.name}: {row['compile_seconds']} s", flush=True)
-    write_table()
+            row = None if args.again else find_row(read_rows(), variant, topology.name)
+            if row is None:
+                row = keep(compile_row(variant, topology))
+            if args.largest_batch and "largest_batch_per_device" not in row:
+                keep(row | {"largest_batch_per_device": find_largest_batch(row, topology)})
+            if args.remat and "remat" not in row:
+                keep(row | {"remat": compile_remat(row, topology)})
+    write_tables()
 
 
 def _names(text: str) -> list[str]:
@@ -82,20 +86,24 @@ def read_rows() -> list[dict[str, Any]]:
     return json.loads(SLICES.read_text())
 
 
-def write_table() -> None:
-    """The table of all rows, into docs/tpu.md."""
-    PAGE.write_text(with_table(PAGE.read_text(), "slices", slices_table(read_rows())))
+def keep(row: dict[str, Any]) -> dict[str, Any]:
+    """Writes a row into docs/slices.json in place of its former, then both tables."""
+    SLICES.write_text(json.dumps(with_row(read_rows(), row), indent=1) + "\n")
+    write_tables()
+    print(f"{row['variant']} {row['topology']}: {', '.join(row)}", flush=True)
+    return row
+
+
+def write_tables() -> None:
+    """The tables of all rows, into docs/tpu.md."""
+    rows = read_rows()
+    text = with_table(PAGE.read_text(), "slices", slices_table(rows))
+    PAGE.write_text(with_table(text, "remat", remat_table(rows)))
 
 
 def find_row(rows: list[dict[str, Any]], variant: str, topology: str) -> dict[str, Any] | None:
     """The row of a variant and a slice."""
     return next((r for r in rows if (r["variant"], r["topology"]) == (variant, topology)), None)
-
-
-def is_there(rows: list[dict[str, Any]], variant: str, topology: str, largest: bool) -> bool:
-    """Whether nothing is left to compile for a row, the largest batch too if it is asked for."""
-    row = find_row(rows, variant, topology)
-    return row is not None and (not largest or "largest_batch_per_device" in row)
 
 
 def with_row(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -114,27 +122,47 @@ def recipe(variant: str) -> ml_collections.ConfigDict:
     return config
 
 
-def compile_row(variant: str, topology: Topology, largest: bool) -> dict[str, Any]:
+def compile_training(config: ml_collections.ConfigDict, topology: Topology) -> CompiledProgram:
+    """The training step of a configuration on a slice."""
+    return compile_train_step(programs_for(config, topology, topology.devices()))
+
+
+def compile_row(variant: str, topology: Topology) -> dict[str, Any]:
     """The figures of a variant on a slice."""
-    config, devices = recipe(variant), topology.devices()
-
-    def compile_with(batch_size: int) -> CompiledProgram:
-        changed = with_batch_size(config, batch_size)
-        return compile_train_step(programs_for(changed, topology, devices))
-
-    program = compile_with(config.optim.batch_size)
-    row = {
+    program = compile_training(recipe(variant), topology)
+    return {
         "variant": variant,
         "topology": topology.name,
         "commit": clean_commit(),
         "versions": {name: metadata.version(name) for name in ("jax", "libtpu")},
         **figures(program, topology, variant),
     }
-    if largest:
-        row["largest_batch_per_device"] = largest_batch(
-            compile_with, topology.memory_bytes, program, 1, topology.num_devices
-        )
-    return row
+
+
+def find_largest_batch(row: dict[str, Any], topology: Topology) -> int:
+    """The largest batch per device that fits, to an eighth of it."""
+
+    def memory_of(batch_per_device: int) -> int | None:
+        batch_size = batch_per_device * topology.num_devices
+        program = compile_training(with_batch_size(recipe(row["variant"]), batch_size), topology)
+        needed = program.memory.total if program.memory else None
+        print(f"{batch_per_device} a device: {needed} bytes, {program.seconds:.0f} s", flush=True)
+        return needed
+
+    own = {row["batch_per_device"]: row.get("memory_bytes")}
+    return search(memory_of, topology.memory_bytes, {0: row.get("memory_bytes_fixed", 0)} | own)
+
+
+def compile_remat(row: dict[str, Any], topology: Topology) -> dict[str, dict[str, Any]]:
+    """Memory and cycles of the recipe's batch with the other settings of `model.remat`."""
+    remat = {}
+    for setting in [setting for setting in REMAT if setting != "none"]:
+        config = recipe(row["variant"])
+        config.model.remat = setting
+        known = figures(compile_training(config, topology), topology, row["variant"])
+        kept = ("memory_bytes", "cycles", "refusal")
+        remat[setting] = {name: known[name] for name in kept if name in known}
+    return remat
 
 
 def figures(program: CompiledProgram, topology: Topology, variant: str) -> dict[str, Any]:
@@ -152,6 +180,7 @@ def figures(program: CompiledProgram, topology: Topology, variant: str) -> dict[
     return {
         **known,
         "memory_bytes": program.memory.total,
+        "memory_bytes_fixed": fixed_memory(program),
         "memory_bytes_available": topology.memory_bytes,
         "cycles": program.cycles.total,
         "cycles_per_image": round(program.cycles.total / batch_per_device),
@@ -244,6 +273,27 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["without_estimate"]) + (f", {endless} loops counted once" if endless else ""),
         collectives,
     ]
+
+
+def remat_table(rows: list[dict[str, Any]]) -> str:
+    """Memory with each setting of `model.remat`, and cycles against those of "none"."""
+    lines = [f"| variant | slice | images a device | {' | '.join(REMAT)} |"]
+    lines.append("|---|---|---|" + "---|" * len(REMAT))
+    for variant in RECIPES:
+        for row in (row for row in rows if row["variant"] == variant and "remat" in row):
+            cells = [_remat_cell(known, row) for known in (row, *row["remat"].values())]
+            start = f"| `{variant}` | `{row['topology']}` | {row['batch_per_device']} | "
+            lines.append(f"{start}{' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "No setting is compiled yet.\n"
+
+
+def _remat_cell(known: dict[str, Any], row: dict[str, Any]) -> str:
+    if "refusal" in known:
+        return "does not fit"
+    memory = f"{known['memory_bytes'] / 2**30:.2f} GiB"
+    if known is row or "cycles" not in row:
+        return memory
+    return f"{memory}, cycles × {known['cycles'] / row['cycles']:.2f}"
 
 
 def _origin(row: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Search for the largest batch that fits, in few compilations."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import ml_collections
@@ -19,10 +20,7 @@ def largest_batch(
     unit: int,
     num_devices: int,
 ) -> int:
-    """The largest batch per device whose training step fits, 0 if none does.
-
-    Powers of two are tried from where the first compilation suggests, then sizes between, until
-    an eighth of the answer is left.
+    """The largest batch per device whose training step fits, to an eighth of it; 0 if none does.
 
     Args:
       compile_with: From a batch size over all devices to its training step.
@@ -32,53 +30,66 @@ def largest_batch(
       num_devices: In the slice.
     """
 
-    def fits(units: int) -> bool:
-        per_device = units * unit
-        program = compile_with(per_device * num_devices)
-        fitting = program.fits(memory_bytes)
+    def memory_of(units: int) -> int | None:
+        program = compile_with(units * unit * num_devices)
+        needed = program.memory.total if program.memory else None
         _LOG.info(
             "%d a device: %s (%.0f s)",
-            per_device,
-            "fits" if fitting else "does not fit",
+            units * unit,
+            "refused" if needed is None else f"{needed / 2**30:.2f} GiB",
             program.seconds,
         )
-        return fitting
+        return needed
 
-    own = first.batch_size // num_devices // unit
-    return unit * search(fits, own, first.fits(memory_bytes), _suggested(first, memory_bytes, own))
+    known = {0: fixed_memory(first)}
+    known[first.batch_size // num_devices // unit] = first.memory.total if first.memory else None
+    return unit * search(memory_of, memory_bytes, known)
 
 
-def search(fits: Callable[[int], bool], own: int, own_fits: bool, suggested: int) -> int:
-    """The largest number that fits, to an eighth of it; 0 if 1 does not fit.
+def fixed_memory(program: CompiledProgram) -> int:
+    """Bytes that do not grow with the batch, if all temporaries do; 0 for a refused program."""
+    memory = program.memory
+    return memory.total - memory.temporaries - memory.batch if memory else 0
+
+
+def search(
+    memory_of: Callable[[int], int | None], memory_bytes: int, known: dict[int, int | None]
+) -> int:
+    """The largest batch that fits, to an eighth of it; 0 if 1 does not fit.
+
+    The next batch to try is a little below where a line through the two largest known ones meets
+    the memory of the device; once that fits, an eighth above it.
 
     Args:
-      fits: Whether a number fits; if it does, so do smaller ones.
-      own: A number that was tried.
-      own_fits: Whether it fits.
-      suggested: A guess.
+      memory_of: Bytes that a batch needs, None if it is refused.
+      memory_bytes: Of a device.
+      known: What is known of it, 0 and one other batch at least.
     """
-    low, high = (own, None) if own_fits else (0, own)
-    candidate = 2 ** (max(1, suggested).bit_length() - 1)
-    while low == 0 or high is None:
-        if low == 0 and high == 1:
-            return 0
-        if low and candidate <= low:
-            candidate = 2 ** low.bit_length()
-        if high and candidate >= high:
-            candidate = 2 ** ((high - 1).bit_length() - 1)
-        low, high = (candidate, high) if fits(candidate) else (low, candidate)
-    while high - low > max(1, low * _PRECISION):
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    known, step = dict(known), _PRECISION
+    while True:
+        needed = {n: math.inf if known[n] is None else known[n] for n in known}
+        fitting = [n for n in known if n == 0 or needed[n] <= memory_bytes]
+        low = max(fitting)
+        high = min((n for n in known if n not in fitting), default=None)
+        if high is not None and high - low <= max(1, low * _PRECISION):
+            return low
+        candidate = int(_expected(known, memory_bytes) * (1 - _PRECISION / 2))
+        if candidate < low + max(1, int(low * step)):
+            candidate = low + max(1, int(low * step))
+            step *= 2
+        if high is not None and candidate >= high:
+            candidate = (low + high) // 2
+        known[candidate] = memory_of(candidate)
 
 
-def _suggested(program: CompiledProgram, memory_bytes: int, own: int) -> int:
-    """Where all temporaries and the input grow with the batch, and nothing else does."""
-    if program.memory is None:
-        return own // 2
-    growing = program.memory.temporaries + program.memory.batch
-    return max(1, int((memory_bytes - program.memory.total + growing) / max(1, growing) * own))
+def _expected(known: dict[int, int | None], memory_bytes: int) -> float:
+    """Where memory, as a line through the two largest known batches, meets that of a device."""
+    points = sorted((n, needed) for n, needed in known.items() if needed is not None)[-2:]
+    if len(points) < 2:
+        return 0
+    (n0, needed0), (n1, needed1) = points
+    slope = (needed1 - needed0) / (n1 - n0)
+    return n1 + (memory_bytes - needed1) / slope if slope > 0 else 2 * n1
 
 
 def with_batch_size(

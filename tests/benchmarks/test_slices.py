@@ -9,6 +9,8 @@ from benchmarks import slices
 from benchmarks.table import with_table
 from cluenet_jax.check import check_config
 from cluenet_jax.compile.costs import scope_names
+from cluenet_jax.compile.programs import CompiledProgram, Memory
+from cluenet_jax.compile.topologies import find_topology
 
 ROW = {
     "variant": "clustr_b1",
@@ -35,6 +37,11 @@ REFUSED = {
     "topology": "v5e:4x4",
     "refusal": "Ran out of memory",
 }
+REMAT = {
+    "dots": {"memory_bytes": 2**32, "cycles": 160_000_000},
+    "blocks": {"refusal": "Ran out of memory"},
+}
+HOW = "run python -m benchmarks.slices --only_write"
 
 
 def line(rows, variant, topology):
@@ -61,6 +68,7 @@ def test_the_table_has_a_line_for_each_row_and_names_the_others():
         "| 64 | 8.00 of 15.75 GiB |  | 2.000 M | 25% | 12 | 0 |"
     )
     assert "does not fit: Ran out of memory" in line([REFUSED], "clustr_b2", "v5e:4x4")
+    assert "| 96 |" in line([{**ROW, "largest_batch_per_device": 96}], "clustr_b1", "v5e:4x4")
     assert "Compiled from 0123456789 with jax 0.10.2, libtpu 0.0.42.1." in table
     assert len({text.count("|") for text in table.splitlines() if text.startswith("|")}) == 1
 
@@ -72,21 +80,58 @@ def test_what_should_not_be_stands_out():
     assert text.endswith("| 12, 3 loops counted once | **2**, 2.00 MiB |")
 
 
-def test_a_row_is_compiled_once_and_replaced_by_a_later_one():
-    assert slices.is_there([ROW], "clustr_b1", "v5e:4x4", largest=False)
-    assert not slices.is_there([ROW], "clustr_b1", "v5e:4x4", largest=True)
-    assert not slices.is_there([ROW], "clustr_b1", "v4:2x2x4", largest=False)
-    later = {**ROW, "largest_batch_per_device": 96}
-    assert slices.with_row([ROW, REFUSED], later) == [REFUSED, later]
-    assert "| 96 |" in line([later], "clustr_b1", "v5e:4x4")
+def test_what_is_there_is_not_compiled_again_and_a_later_row_replaces_its_former(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(slices, "SLICES", tmp_path / "slices.json")
+    monkeypatch.setattr(slices, "PAGE", tmp_path / "tpu.md")
+    marks = "".join(
+        f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in ("slices", "remat")
+    )
+    slices.PAGE.write_text(marks)
+    slices.SLICES.write_text(json.dumps([REFUSED, ROW]))
+    calls = []
+    later = {**ROW, "cycles_per_image": 3_000_000}
+    monkeypatch.setattr(slices, "compile_row", lambda *of: calls.append("row") or later)
+    monkeypatch.setattr(slices, "find_largest_batch", lambda *of: calls.append("batch") or 96)
+    monkeypatch.setattr(slices, "compile_remat", lambda *of: calls.append("remat") or REMAT)
+    of_one = ["--variants=clustr_b1", "--topologies=v5e:4x4"]
+    slices.main(of_one)
+    slices.main([*of_one, "--largest_batch"])
+    slices.main([*of_one, "--largest_batch", "--remat"])
+    assert calls == ["batch", "remat"]
+    assert slices.read_rows() == [REFUSED, {**ROW, "largest_batch_per_device": 96, "remat": REMAT}]
+    slices.main([*of_one, "--again"])
+    assert calls[2:] == ["row"] and slices.read_rows() == [REFUSED, later]
+    assert "| 3.000 M |" in slices.PAGE.read_text()
 
 
-def test_the_page_has_the_table_of_the_rows():
+def test_the_largest_batch_is_searched_for_from_the_row(monkeypatch):
+    def compile_training(config, topology):
+        batch = config.optim.batch_size // topology.num_devices
+        memory = Memory(2**30, 0, 0, 0, 0, batch * 2**27, 0)
+        return CompiledProgram("train_step", config.optim.batch_size, 1.0, memory)
+
+    monkeypatch.setattr(slices, "compile_training", compile_training)
+    row = {**ROW, "memory_bytes_fixed": 2**30, "memory_bytes": 2**30 + 64 * 2**27}
+    # 14.75 GiB of 128 MiB each: 118.
+    assert 105 <= slices.find_largest_batch(row, find_topology("v5e:4x4")) <= 118
+
+
+def test_the_table_of_remat_compares_with_none():
+    assert slices.remat_table([ROW]) == "No setting is compiled yet.\n"
+    table = slices.remat_table([REFUSED, {**ROW, "remat": REMAT}])
+    assert "| images a device | none | dots | blocks |" in table
+    assert table.splitlines()[-1] == (
+        "| `clustr_b1` | `v5e:4x4` | 64 | 8.00 GiB | 4.00 GiB, cycles × 1.25 | does not fit |"
+    )
+
+
+def test_the_page_has_the_tables_of_the_rows():
     rows = json.loads(slices.SLICES.read_text())
     page = slices.PAGE.read_text()
-    assert page == with_table(page, "slices", slices.slices_table(rows)), (
-        "run python -m benchmarks.slices --only_write"
-    )
+    assert page == with_table(page, "slices", slices.slices_table(rows)), HOW
+    assert page == with_table(page, "remat", slices.remat_table(rows)), HOW
 
 
 STEP = "jit(train_step)/transpose(jvp(loss))/Model/backbone"

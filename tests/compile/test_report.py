@@ -88,19 +88,30 @@ def test_what_does_not_fit_says_so(program):
     assert REFUSAL in report.to_text(V5E, [refused(64)])
 
 
-@pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 100, 1000])
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 100, 1000, 5000])
 @pytest.mark.parametrize("own", [1, 16, 60])
-@pytest.mark.parametrize("suggested", [0, 1, 90, 4096])
-def test_the_search_takes_few_steps(limit, own, suggested):
+@pytest.mark.parametrize("curve", ["line", "root", "square", "flat", "refuses"])
+def test_the_search_takes_few_steps(limit, own, curve):
     tried = []
 
-    def fits(number: int) -> bool:
-        tried.append(number)
-        return number <= limit
+    def memory_of(number: int) -> int | None:
+        """Bytes that grow with the number in several ways, 1,000,000 of which the limit fits."""
+        if curve == "refuses":
+            return 100 * number if number <= limit else None
+        share = (number / limit if limit else 2) ** {"root": 0.5, "square": 2}.get(curve, 1)
+        if curve == "flat" and 0.5 < share <= 1:
+            share = 0.5  # A compiler that begins to save memory.
+        return round(1_000_000 * share)
 
-    best = search(fits, own, own <= limit, suggested)
+    def counted(number: int) -> int | None:
+        tried.append(number)
+        return memory_of(number)
+
+    best = search(counted, 1_000_000, {0: 0, own: memory_of(own)})
     assert best <= limit and limit - best <= max(1, best / 8)
-    assert len(tried) == len(set(tried)) <= 16
+    assert len(tried) == len({*tried, own}) - 1 <= 20
+    if curve == "line" and limit > 8:
+        assert len(tried) <= 3
 
 
 def test_a_good_guess_saves_compilations(program):
