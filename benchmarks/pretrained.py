@@ -60,16 +60,22 @@ def write(workdir: str, name: str) -> None:
     """Writes the weights and their card.
 
     Raises:
-      UserError: The run is of another model or data, was not evaluated, or is too large.
+      UserError: It is no workdir, the run is of another model or data, was not evaluated, or is too
+        large.
     """
     trained = load(workdir)
+    if not (epath.Path(workdir) / METRICS).exists():
+        raise UserError(f"{workdir} has no {METRICS}, of which the card is made: give a workdir.")
     records = read_metrics(epath.Path(workdir) / METRICS)
     metadata = named_metadata(trained, name)
     text = card(name, trained, records)
     file = pretrained_file(name)
     # What is in the package stays there until it is known that this fits.
     new = file.with_name(f"{file.name}.new")
-    write_model_file(new, trained.model, trained.variables, metadata)
+    try:
+        write_model_file(new, trained.model, trained.variables, metadata)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
     size = new.stat().st_size
     if size > MAX_BYTES:
         new.unlink()

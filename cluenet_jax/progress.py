@@ -1,6 +1,7 @@
 """Progress of what one waits for: lines that say what is being done, bars on a terminal."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -51,14 +52,19 @@ def bar(
     Args:
       items: What is worked on, one after the other.
       name: The work, such as "Evaluation".
-      total: Images in all; None if that is not known.
-      size: How many images an item is.
+      total: Examples in all; None if that is not known.
+      size: How many examples an item is.
     """
     # Off a terminal tqdm shows nothing by itself; of many processes one is enough.
     disable = None if jax.process_index() == 0 else True
     with tqdm.tqdm(
-        total=total, desc=name, unit="image", disable=disable, leave=False, dynamic_ncols=True
+        total=total, desc=name, unit="example", disable=disable, leave=False, dynamic_ncols=True
     ) as shown:
         for item in items:
             yield item
             shown.update(size(item))
+
+
+def say_beside_bars(message: str) -> None:
+    """A line on stderr; a bar that is shown there stays whole."""
+    tqdm.tqdm.write(message, file=sys.stderr)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cluenet_jax.progress import announce_compiling, bar
+from cluenet_jax.progress import announce_compiling, bar, say_beside_bars
 
 
 class _Terminal(io.StringIO):
@@ -38,6 +38,16 @@ def test_a_terminal_shows_a_bar_of_images(monkeypatch):
     assert next(batches) == [1, 2]
     assert "Evaluation" in terminal.getvalue() and "0/3" in terminal.getvalue()
     assert list(batches) == [[3]]
+
+
+def test_a_line_beside_a_bar_leaves_it_whole(monkeypatch):
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    images = bar(range(3), "Images", 3)
+    next(images)
+    say_beside_bars("Skipped: x.png")
+    last = terminal.getvalue().rpartition("Skipped: x.png\n")[2]
+    assert last.strip().startswith("Images:"), "the bar is drawn again below the line"
 
 
 def test_a_log_file_gets_no_bar(monkeypatch):

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "checkpoints": {"config", "data", "models", "pretrained", "settings", "tasks", "weights"},
     "export": {"checkpoints"},
     "macs": {"ops"},
+    "progress": set(),
     "check": {"checkpoints", "data", "models", "settings", "tasks", "train"},
     "evaluation": {"check", "checkpoints", "config", "data", "progress", "tasks", "train"},
     "train": {

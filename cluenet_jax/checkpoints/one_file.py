@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from cluenet_jax.checkpoints.metadata import Metadata
+from cluenet_jax.checkpoints.storage import is_bucket
 from cluenet_jax.errors import UserError
 from cluenet_jax.weights import (
     from_torch,
@@ -39,7 +40,9 @@ def write_model_file(
 
     Raises:
       ValueError: The PyTorch reference has no such model.
+      UserError: The path is in a bucket.
     """
+    _check_local(path)
     weights = to_torch(jax.device_get(variables), model)
     described = json.dumps(dataclasses.replace(metadata, checksums={}).to_json())
     write_safetensors(weights, str(path), {_METADATA: described, _DIGEST: _digest(weights)})
@@ -49,8 +52,9 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
     """What a file of `write_model_file` says of itself; reads no array.
 
     Raises:
-      UserError: No such file, corrupt, or of weights alone.
+      UserError: No such file, in a bucket, corrupt, or of weights alone.
     """
+    _check_local(path)
     text = read_safetensors_texts(str(path)).get(_METADATA)
     if text is None:
         raise UserError(
@@ -80,6 +84,14 @@ def read_variables(path: str | os.PathLike, model: nn.Module) -> Any:
         return from_torch(weights, model)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _check_local(path: str | os.PathLike) -> None:
+    if is_bucket(path):
+        raise UserError(
+            f"{path} is in a bucket; a single file of weights is on a disk: copy it. "
+            "The checkpoints of a workdir may be in a bucket."
+        )
 
 
 def _digest(weights: Mapping[str, np.ndarray]) -> str:

@@ -12,6 +12,7 @@ import pathlib
 
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.checkpoints.one_file import SUFFIX, write_model_file
+from cluenet_jax.checkpoints.storage import is_bucket
 from cluenet_jax.cli.checkpoints import CHECKPOINT_HELP
 from cluenet_jax.errors import UserError
 from cluenet_jax.export import write_program
@@ -27,6 +28,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("checkpoint", help=CHECKPOINT_HELP)
     parser.add_argument("out", help="a folder, or a file .safetensors")
     args = parser.parse_args(argv)
+    if is_bucket(args.out):
+        raise UserError(f"{args.out} is in a bucket: export to a disk, then copy.")
     trained = load(args.checkpoint)
     out = pathlib.Path(args.out)
     if out.suffix == SUFFIX:

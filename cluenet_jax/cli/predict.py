@@ -19,6 +19,7 @@ from cluenet_jax.cli.checkpoints import OPTIONAL_CHECKPOINT_HELP, checkpoint_or_
 from cluenet_jax.cli.images import new_path, read_images
 from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
+from cluenet_jax.progress import say_beside_bars
 from cluenet_jax.tasks.base import Result
 
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
 
     def on_error(message: str) -> None:
         errors.append(message)
-        print(f"Skipped: {message}", file=sys.stderr)
+        say_beside_bars(f"Skipped: {message}")
 
     images = read_images(args.images, on_error)
     if args.detector:

@@ -14,7 +14,6 @@ of that name, it is shown.
 import argparse
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -29,7 +28,7 @@ from cluenet_jax.cli.images import eval_records, new_path, read_images
 from cluenet_jax.data import Example
 from cluenet_jax.errors import UserError
 from cluenet_jax.explain import Explanation
-from cluenet_jax.progress import bar
+from cluenet_jax.progress import bar, say_beside_bars
 from cluenet_jax.tasks.base import Task
 from cluenet_jax.visualization import (
     contact_sheet,
@@ -60,7 +59,7 @@ def main(argv: list[str]) -> int:
 
     def on_error(message: str) -> None:
         errors.append(message)
-        print(f"Skipped: {message}", file=sys.stderr)
+        say_beside_bars(f"Skipped: {message}")
 
     explanations, folders = [], set()
     comparison, detected = explain.PartitionComparison(), explain.InstanceComparison()
@@ -86,7 +85,7 @@ def main(argv: list[str]) -> int:
     contact_sheet(explanations[:_CONTACT_SHEET]).save(out / "contact_sheet.png")
     seconds = time.perf_counter() - begin
     print(
-        f"Maps of {len(folders)} images in {seconds:.0f} s: {out} "
+        f"Maps of {len(folders)} image{'s' * (len(folders) != 1)} in {seconds:.0f} s: {out} "
         f"(overview: {out / 'contact_sheet.png'})"
     )
     if explanations[0].least_score is not None and args.num_instances:

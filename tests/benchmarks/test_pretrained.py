@@ -95,6 +95,12 @@ def test_another_name_is_refused(workdir, package, name, message):
     assert not [*package.iterdir()]
 
 
+def test_a_step_alone_has_no_records(workdir, package):
+    with pytest.raises(UserError, match=r"has no metrics\.jsonl.* give a workdir"):
+        write(str(workdir / "checkpoints" / "7"), NAME)
+    assert not [*package.iterdir()]
+
+
 def test_what_is_too_large_is_not_written(workdir, package, monkeypatch):
     write(str(workdir), NAME)
     before = {path: path.read_bytes() for path in package.iterdir()}

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.checkpoints.one_file import read_metadata, write_model_file
+from cluenet_jax.cli import export
 from cluenet_jax.errors import UserError
 from cluenet_jax.weights import to_torch, write_safetensors
 from tests.helpers.checkpoints import small_checkpoint
@@ -85,6 +86,17 @@ def test_a_description_of_another_version_is_an_error(tmp_path):
     write_safetensors({"a": np.zeros(1, np.float32)}, path, {"cluenet_jax": '{"step": 1}'})
     with pytest.raises(UserError, match="its description cannot be read"):
         read_metadata(path)
+
+
+def test_a_bucket_takes_no_single_file(trained):
+    address = "gs://bucket/model.safetensors"
+    for use in (
+        lambda: load(address),
+        lambda: write_model_file(address, trained.model, trained.variables, trained.metadata),
+        lambda: export.main(["cluenet_nano.cifar100", address]),
+    ):
+        with pytest.raises(UserError, match="is in a bucket"):
+            use()
 
 
 def test_a_missing_file_is_an_error(tmp_path):
