@@ -12,6 +12,7 @@ import ml_collections
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from cluenet_jax import ops
 from cluenet_jax.check import check_config
 from cluenet_jax.checkpoints.load import load
 from cluenet_jax.config import config_from_dict
@@ -161,7 +162,8 @@ def evaluate_checkpoint(path: str, config: ml_collections.ConfigDict | None = No
         dataset.info, mean=trained.metadata.info.mean, std=trained.metadata.info.std
     )
     task = create_task(own, info)
-    jitted = jax.jit(make_eval_step(task, trained.model), out_shardings=everywhere)
+    step = ops.traced_for(make_eval_step(task, trained.model), jax.default_backend())
+    jitted = jax.jit(step, out_shardings=everywhere)
     eval_step = announce_compiling(jitted, "evaluation step")
     source = task.eval_source(dataset.eval)
     shapes = example_shapes(task, source)

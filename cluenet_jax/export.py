@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cluenet_jax import ops
 from cluenet_jax.checkpoints.load import TrainedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -28,7 +29,8 @@ def export_program(trained: TrainedModel) -> bytes:
 
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *trained.task.image_shape), jnp.uint8)
-    return jax.export.export(jax.jit(program), platforms=PLATFORMS)(images).serialize()
+    exported = jax.export.export(jax.jit(ops.traced_for(program, None)), platforms=PLATFORMS)
+    return exported(images).serialize()
 
 
 def describe_program(trained: TrainedModel) -> dict[str, Any]:

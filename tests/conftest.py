@@ -13,6 +13,18 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(devices=2)}"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cpu_forms(request):
+    """As runs and tools trace operations, in a CPU's forms alone; all where forms are tested."""
+    if {"ops", "compile"} & {*request.path.parts}:
+        yield
+        return
+    from cluenet_jax.ops.platform import PLATFORM
+
+    with PLATFORM("cpu"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def compiled_programs(tmp_path_factory):
     """The cache of compiled programs that processes share, those of all pytest workers."""

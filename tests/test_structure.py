@@ -41,14 +41,17 @@ MAY_IMPORT = {
     "tasks": {"ops", "models", "data", "metrics", "settings"},
     "config": {"models", "tasks"},
     "pretrained": set(),
-    "checkpoints": {"config", "data", "models", "pretrained", "settings", "tasks", "weights"},
-    "export": {"checkpoints"},
+    "checkpoints": {
+        *("config", "data", "models", "ops", "pretrained", "settings", "tasks", "weights")
+    },
+    "export": {"checkpoints", "ops"},
     "macs": {"ops"},
     "progress": set(),
     "check": {"checkpoints", "data", "models", "settings", "tasks", "train"},
-    "evaluation": {"check", "checkpoints", "config", "data", "progress", "tasks", "train"},
+    "evaluation": {"check", "checkpoints", "config", "data", "ops", "progress", "tasks", "train"},
     "train": {
-        *("check", "checkpoints", "config", "data", "evaluation", "progress", "settings", "tasks")
+        *("check", "checkpoints", "config", "data", "evaluation", "ops", "progress", "settings"),
+        "tasks",
     },
     "compile": {"check", "data", "train"},
 }

@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Sharding
 
+from cluenet_jax import ops
 from cluenet_jax.checkpoints.manager import FOLDER, Checkpoints
 from cluenet_jax.checkpoints.metadata import Metadata
 from cluenet_jax.checkpoints.one_file import SUFFIX, read_metadata, read_variables
@@ -52,25 +53,28 @@ class TrainedModel:
         """How images are prepared."""
         return self.task.preprocessing
 
+    def _apply(self, variables: Any) -> Callable:
+        """From images to the model's output, with the operations' forms for the default device."""
+        apply = functools.partial(self.model.apply, variables)
+        return ops.traced_for(apply, jax.default_backend())
+
     @functools.cached_property
     def score(self) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
         """From variables, normalized images and targets to `[B]` in 0 .. 1, see `Task.score`."""
         return lambda variables, images, targets: self.task.score(
-            functools.partial(self.model.apply, variables), images, targets
+            self._apply(variables), images, targets
         )
 
     @functools.cached_property
     def best_targets(self) -> Callable[[Any, jax.Array], jax.Array]:
         """From variables and normalized images to int32 `[B]`, see `Task.best_targets`."""
-        return lambda variables, images: self.task.best_targets(
-            functools.partial(self.model.apply, variables), images
-        )
+        return lambda variables, images: self.task.best_targets(self._apply(variables), images)
 
     @functools.cached_property
     def _predict(self) -> Callable:
         def predict(variables: Any, batch: dict[str, jax.Array]) -> Any:
             batch = {**batch, "valid": jnp.ones(len(batch["image"]), bool)}
-            return self.task.predict(functools.partial(self.model.apply, variables), batch)
+            return self.task.predict(self._apply(variables), batch)
 
         return jax.jit(predict)
 

@@ -71,6 +71,7 @@ from cluenet_jax.ops.platform import (
     merge_tokens,
     nearest_center,
     segment_sum,
+    traced_for,
 )
 from cluenet_jax.ops.ranking import pad_to, ranking, take
 from cluenet_jax.ops.resize import resize_bilinear, resize_nearest
@@ -139,4 +140,5 @@ __all__ = [
     "segmentation_loss",
     "soft_dispatch",
     "take",
+    "traced_for",
 ]

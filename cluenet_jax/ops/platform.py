@@ -1,12 +1,13 @@
 """Selection of the form of each operation for the backend at hand, and of block sizes.
 
 `jax.lax.platform_dependent` selects when a program is lowered, so one traced program suits every
-backend. This is the only module that does; the functions here have the contracts of their plain
-forms.
+backend. Where it is known before, `traced_for` has one form traced alone, in half of the time. This
+is the only module that selects; the functions here have the contracts of their plain forms.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +27,39 @@ from cluenet_jax.ops.tpu import pooling as tpu_pooling
 from cluenet_jax.ops.tpu import segment as tpu_segment
 from cluenet_jax.ops.tpu.aggregate import aggregate as tpu_aggregate
 
+# Part of the key of JAX's caches. None: a program may be lowered for any platform.
+PLATFORM = jax.make_user_context(default_value=None)
 # Pairs of points of an image that accelerators take at a time: 64 MB, where they are stored at all.
 _IMAGE_ENTRIES = 2**24
+
+
+def traced_for(function: Callable, platform: str | None) -> Callable:
+    """The function, its operations in the forms for one platform.
+
+    Args:
+      function: To call, or to trace.
+      platform: Of the devices, as `jax.Device.platform` has it; None for any, which is the default.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with PLATFORM(platform):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _select(*inputs: jax.Array, cpu: Callable, default: Callable) -> Any:
+    """The form for CPUs or that for accelerators."""
+    if PLATFORM.value is None:
+        return jax.lax.platform_dependent(*inputs, cpu=cpu, default=default)
+    return (cpu if PLATFORM.value == "cpu" else default)(*inputs)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def segment_sum(values: jax.Array, index: jax.Array, num_segments: int) -> jax.Array:
     """`ops.segment.segment_sum`, with gradients in reverse mode only."""
-    return jax.lax.platform_dependent(
+    return _select(
         values,
         index,
         cpu=functools.partial(cpu_segment.segment_sum, num_segments=num_segments),
@@ -50,7 +76,7 @@ def _segment_forward(values: jax.Array, index: jax.Array, num_segments: int):
 
 def _segment_backward(_: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array):
     index, empty = saved
-    values_grad = jax.lax.platform_dependent(
+    values_grad = _select(
         grad,
         index,
         cpu=functools.partial(cpu_segment.gradient, dtype=empty.dtype),
@@ -84,7 +110,7 @@ def merge_tokens(
 
 def adaptive_avg_pool(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
     """`ops.pooling.adaptive_avg_pool`."""
-    return jax.lax.platform_dependent(
+    return _select(
         x,
         cpu=functools.partial(pooling.adaptive_avg_pool, grid=grid),
         default=functools.partial(tpu_pooling.adaptive_avg_pool, grid=grid, max_entries=2**18),
@@ -97,7 +123,7 @@ def gelu(x: jax.Array) -> jax.Array:
     `jax.nn.gelu` would store several arrays as large as `x`, which in the wide layer of an MLP
     are most of a training step's memory.
     """
-    return jax.lax.platform_dependent(
+    return _select(
         x,
         cpu=jax.checkpoint(plain_gelu),
         # Without the barrier of the other XLA fuses it with what is around it.
@@ -109,7 +135,7 @@ def aggregate(
     centers: jax.Array, points: jax.Array, values: jax.Array, temperature: jax.Array | float
 ) -> jax.Array:
     """`ops.aggregate.aggregate`, with gradients in reverse mode only."""
-    return jax.lax.platform_dependent(
+    return _select(
         centers,
         points,
         values,
@@ -127,7 +153,7 @@ def best_fit(
     def on_cpu(*inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         return hard_assign(assign.fit_scores(*inputs))
 
-    return jax.lax.platform_dependent(
+    return _select(
         queries,
         points,
         jnp.asarray(scale, jnp.float32),
@@ -140,9 +166,7 @@ def best_fit(
 @jax.custom_vjp
 def hard_assign(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`ops.assign.hard_assign`, with gradients in reverse mode only."""
-    return jax.lax.platform_dependent(
-        scores, cpu=cpu_argmax.hard_assign, default=tpu_assign.hard_assign
-    )
+    return _select(scores, cpu=cpu_argmax.hard_assign, default=tpu_assign.hard_assign)
 
 
 def _assign_forward(scores: jax.Array):
@@ -162,9 +186,7 @@ hard_assign.defvjp(_assign_forward, _assign_backward)
 @jax.custom_vjp
 def dispatch(index: jax.Array, weight: jax.Array, centers: jax.Array) -> jax.Array:
     """`ops.assign.dispatch`, with gradients in reverse mode only."""
-    return jax.lax.platform_dependent(
-        index, weight, centers, cpu=assign.dispatch, default=tpu_assign.dispatch
-    )
+    return _select(index, weight, centers, cpu=assign.dispatch, default=tpu_assign.dispatch)
 
 
 def _dispatch_forward(*inputs: jax.Array):
@@ -172,7 +194,7 @@ def _dispatch_forward(*inputs: jax.Array):
 
 
 def _dispatch_backward(saved: tuple[jax.Array, ...], grad: jax.Array):
-    return None, *jax.lax.platform_dependent(
+    return None, *_select(
         *saved, grad, cpu=assign.dispatch_gradients, default=tpu_assign.dispatch_gradients
     )
 
@@ -185,7 +207,7 @@ def confusion_matrix(
 ) -> jax.Array:
     """`ops.confusion.confusion_matrix`."""
     settings = dict(num_classes=num_classes, ignore=ignore)
-    return jax.lax.platform_dependent(
+    return _select(
         prediction,
         label,
         cpu=functools.partial(confusion.confusion_matrix, **settings),
@@ -197,7 +219,7 @@ def confusion_matrix(
 def nearest_center(centers: jax.Array, points: jax.Array) -> jax.Array:
     """`ops.pooling.nearest_center`."""
     centers, points = jax.lax.stop_gradient((centers, points))
-    return jax.lax.platform_dependent(
+    return _select(
         centers,
         points,
         # What stays in a CPU's caches: 8 MB.
@@ -216,7 +238,7 @@ def density_peak_clustering(
     batch, tokens, _ = points.shape
     density_peaks.check_sizes(tokens, num_clusters, num_neighbors)
     sizes = dict(num_clusters=tuple(num_clusters), num_neighbors=num_neighbors)
-    return jax.lax.platform_dependent(
+    return _select(
         jax.lax.stop_gradient(points).astype(jnp.float32),
         density_peaks.density_noise(noise_key, batch, tokens),
         # Several passes go over a block, so it should stay in a CPU's caches: 8 MB.
@@ -238,7 +260,7 @@ def density_peak_clustering(
 @jax.custom_vjp
 def depthwise_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`ops.depthwise.depthwise_conv3x3`, with gradients in reverse mode only."""
-    return jax.lax.platform_dependent(
+    return _select(
         x, kernel, cpu=cpu_depthwise.depthwise_conv3x3, default=depthwise.depthwise_conv3x3
     )
 
@@ -248,9 +270,7 @@ def _depthwise_forward(x: jax.Array, kernel: jax.Array):
 
 
 def _depthwise_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array):
-    return jax.lax.platform_dependent(
-        *saved, grad, cpu=cpu_depthwise.gradients, default=depthwise.gradients
-    )
+    return _select(*saved, grad, cpu=cpu_depthwise.gradients, default=depthwise.gradients)
 
 
 depthwise_conv3x3.defvjp(_depthwise_forward, _depthwise_backward)

@@ -11,6 +11,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 
+from cluenet_jax import ops
 from cluenet_jax.data import DatasetInfo
 from cluenet_jax.evaluation import make_eval_step
 from cluenet_jax.tasks import create_task
@@ -70,13 +71,17 @@ class Programs:
         """Sharded arrays, whole on every device."""
         return sharding.gathered(self.mesh, tree) if self.config.train.shard_params else tree
 
+    def _traced(self, function: Callable) -> Callable:
+        """The function with the operations' forms for these devices alone."""
+        return ops.traced_for(function, self.mesh.devices.flat[0].platform)
+
     def create_state(self) -> TrainState:
         """A state of random weights."""
-        return self._create_state(self.sharding)
+        return self._traced(self._create_state)(self.sharding)
 
     def state_spec(self) -> TrainState:
         """Shapes, types and sharding of a state; nothing is computed."""
-        shapes = jax.eval_shape(lambda: self._create_state(lambda _: None))
+        shapes = jax.eval_shape(lambda: self._traced(self._create_state)(lambda _: None))
         return with_sharding(shapes, self.sharding(shapes))
 
     def batch_spec(self, batch_size: int, train: bool = True) -> Batch:
@@ -112,7 +117,7 @@ class Programs:
             self._gather,
         )
         out_shardings = (self.sharding(state), self.replicated)
-        return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)
+        return jax.jit(self._traced(step), donate_argnums=0, out_shardings=out_shardings)
 
     @functools.cached_property
     def eval_step(self) -> Callable:
@@ -122,7 +127,7 @@ class Programs:
         def eval_step(variables: Any, batch: Batch) -> Any:
             return step(self._gather(variables), batch)
 
-        return jax.jit(eval_step, out_shardings=self.replicated)
+        return jax.jit(self._traced(eval_step), out_shardings=self.replicated)
 
     @functools.cached_property
     def zero_sums(self) -> Callable:

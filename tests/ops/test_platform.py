@@ -1,4 +1,4 @@
-"""The selection: in one module, when a program is lowered, and without costs on other backends."""
+"""The selection: in one module, when a program is lowered or before, at no other backend's cost."""
 
 import pathlib
 
@@ -35,3 +35,28 @@ def test_top_k_is_left_to_cpus(platform, expected):
     """XLA does not divide the batch of a `top_k` among devices."""
     program = lower(lambda x: ops.density_peak_clustering(x, (4, 16)), platform, (2, 64, 8))
     assert ("top_k" in program) == expected
+
+
+def test_a_known_platform_has_one_form_traced():
+    """In half of the time; the program is the same."""
+    x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4))
+    forms = {
+        platform: str(jax.make_jaxpr(ops.traced_for(ops.depthwise_conv3x3, platform))(x, kernel))
+        for platform in (None, "cpu", "tpu")
+    }
+    assert "platform_index" in forms[None]
+    assert not any("platform_index" in forms[platform] for platform in ("cpu", "tpu"))
+    assert "conv_general_dilated" in forms["tpu"]
+    assert "conv_general_dilated" not in forms["cpu"]
+
+
+def test_the_platform_is_part_of_the_key_of_jaxs_caches():
+    """A jitted function inside is traced for each platform, whichever came first."""
+    inner = jax.jit(lambda x: ops.depthwise_conv3x3(x, jnp.ones((3, 3, 4))))
+    x = jnp.ones((2, 8, 8, 4))
+    forms = [
+        str(jax.make_jaxpr(ops.traced_for(lambda x: inner(x), platform))(x))
+        for platform in ("cpu", "tpu", "cpu", None)
+    ]
+    assert [form.count("conv_general_dilated") for form in forms[:3]] == [0, 1, 0]
+    assert "platform_index" in forms[3]
