@@ -52,7 +52,8 @@ _IGNORED = 255
 def main(argv: list[str]) -> int:
     """The command line; 1 if an image could not be read."""
     args = _parse(argv)
-    trained = load(checkpoint_or_default(args.checkpoint))
+    args.checkpoint = checkpoint_or_default(args.checkpoint)
+    trained = load(args.checkpoint)
     if args.image_size:
         trained = trained.with_image_size(args.image_size)
     out, errors, begin = pathlib.Path(args.out), [], time.perf_counter()

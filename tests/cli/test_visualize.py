@@ -81,6 +81,13 @@ def test_a_missing_or_wrong_mask_is_named(checkpoint, image_root, tmp_path):
         run(checkpoint, tmp_path / "out", *arguments)
 
 
+def test_the_report_names_the_default_checkpoint(checkpoint, image_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(visualize, "checkpoint_or_default", lambda given: given or str(checkpoint))
+    images = str(image_root / "test/cat/000.png")
+    visualize.main([f"--out={tmp_path}", images, "--report", "--num_scored=0", "--regions", "2"])
+    assert f", from {checkpoint}" in (tmp_path / "report.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def report(checkpoint, image_root, tmp_path_factory):
     """The report of six images with masks."""
