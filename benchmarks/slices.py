@@ -256,7 +256,7 @@ def slices_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    batch, largest = str(row["batch_per_device"]), str(row.get("largest_batch_per_device", ""))
+    batch, largest = str(row["batch_per_device"]), _largest_cell(row)
     if "refusal" in row:
         return [batch, f"does not fit: {row['refusal']}", largest, *[""] * 4]
     used, available = (row[name] / 2**30 for name in ("memory_bytes", "memory_bytes_available"))
@@ -273,6 +273,19 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["without_estimate"]) + (f", {endless} loops counted once" if endless else ""),
         collectives,
     ]
+
+
+def _largest_cell(row: dict[str, Any]) -> str:
+    """The largest batch that was found; else about what there is room for, by proportion."""
+    if "largest_batch_per_device" in row:
+        return str(row["largest_batch_per_device"])
+    if "memory_bytes_fixed" not in row:
+        return ""
+    fixed, available = row["memory_bytes_fixed"], row["memory_bytes_available"]
+    growing = (row["memory_bytes"] - fixed) / row["batch_per_device"]
+    room = int((available - fixed) / growing)
+    # Two digits say as much as the proportion does.
+    return f"≈ {round(room, 2 - len(str(room)))}"
 
 
 def remat_table(rows: list[dict[str, Any]]) -> str:

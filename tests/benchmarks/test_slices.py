@@ -73,6 +73,13 @@ def test_the_table_has_a_line_for_each_row_and_names_the_others():
     assert len({text.count("|") for text in table.splitlines() if text.startswith("|")}) == 1
 
 
+def test_the_largest_batch_is_guessed_by_proportion_until_it_is_searched_for():
+    # 7 of 8 GiB grow with 64 images: 14.75 GiB have room for 134.
+    row = {**ROW, "memory_bytes_fixed": 2**30}
+    assert "| ≈ 130 |" in line([row], "clustr_b1", "v5e:4x4")
+    assert "| 96 |" in line([{**row, "largest_batch_per_device": 96}], "clustr_b1", "v5e:4x4")
+
+
 def test_what_should_not_be_stands_out():
     row = {**ROW, "fits": False, "collectives_over_activations": 2, "bytes_over_activations": 2**21}
     text = line([{**row, "loops_of_unknown_length": 3}], "clustr_b1", "v5e:4x4")
