@@ -9,12 +9,10 @@ import argparse
 import json
 import pathlib
 
-import numpy as np
-
 from cluenet_jax import explain
-from cluenet_jax.checkpoints.load import TrainedModel, load
+from cluenet_jax.checkpoints.load import load
 from cluenet_jax.cli.checkpoints import OPTIONAL_CHECKPOINT_HELP, checkpoint_or_default
-from cluenet_jax.cli.explanations import normalized_batches
+from cluenet_jax.cli.explanations import compare_with_masks, normalized_batches
 from cluenet_jax.cli.images import eval_records
 from cluenet_jax.errors import UserError
 
@@ -57,22 +55,3 @@ def main(argv: list[str]) -> None:
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(numbers, indent=1) + "\n")
     print(text)
-
-
-def compare_with_masks(
-    trained: TrainedModel, num_images: int | None
-) -> explain.PartitionComparison | None:
-    """How well clusters follow the masks of the evaluation set; None if it has none."""
-    comparison = None
-    for _, record in eval_records(trained, num_images):
-        mask = trained.task.mask_of_record(record)
-        if mask is None:
-            return None
-        comparison = comparison or explain.PartitionComparison()
-        seen = trained.task.see_record(record)
-        normalized = trained.preprocessing.normalize(seen)[None]
-        maps = explain.compute_maps(trained.model, trained.variables, normalized)
-        clusters = [np.asarray(index[0]) for index in maps.clusters]
-        fields = [np.asarray(field[0]) for field in maps.fields]
-        comparison.add(explain.partitions_to_compare(seen, clusters, fields), mask)
-    return comparison

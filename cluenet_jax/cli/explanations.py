@@ -8,6 +8,7 @@ from PIL import Image
 
 from cluenet_jax import explain
 from cluenet_jax.checkpoints.load import TrainedModel
+from cluenet_jax.cli.images import eval_records
 from cluenet_jax.data import Example, batched_by_shape
 
 # The least longer side of a drawing, in pixels, where it has text.
@@ -93,3 +94,22 @@ def normalized_batches(
     for batch in batched_by_shape(({"image": image} for image in images), batch_size):
         stacked = np.stack([example["image"] for example in batch])
         yield np.asarray(trained.preprocessing.normalize(stacked))
+
+
+def compare_with_masks(
+    trained: TrainedModel, num_images: int | None
+) -> explain.PartitionComparison | None:
+    """How well clusters follow the masks of the evaluation set; None if it has none."""
+    comparison = None
+    for _, record in eval_records(trained, num_images):
+        mask = trained.task.mask_of_record(record)
+        if mask is None:
+            return None
+        comparison = comparison or explain.PartitionComparison()
+        seen = trained.task.see_record(record)
+        normalized = trained.preprocessing.normalize(seen)[None]
+        maps = explain.compute_maps(trained.model, trained.variables, normalized)
+        clusters = [np.asarray(index[0]) for index in maps.clusters]
+        fields = [np.asarray(field[0]) for field in maps.fields]
+        comparison.add(explain.partitions_to_compare(seen, clusters, fields), mask)
+    return comparison
