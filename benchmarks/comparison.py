@@ -1,31 +1,34 @@
 """The clustering families and two plain models side by side: one command, which resumes.
 
-    python -m benchmarks.comparison --data=CIFAR100 [--workdir=runs/comparison] [--epochs=30]
-        [--seeds=2] [--rates=1e-3,3e-3,1e-2] [--models=a,b] [--cycles] [--out=docs/comparison.json]
+    python -m benchmarks.comparison --data=CIFAR100 [--workdir=runs/comparison] [--epochs=6]
+        [--rate_epochs=2] [--rates=1e-3,3e-3,1e-2] [--seeds=2] [--models=a,b] [--cycles]
+        [--out=docs/comparison.json]
     python -m benchmarks.comparison --quick
 
 CIFAR100 is an image folder, train/CLASS/*.webp and test/CLASS/*.webp. All models of `MODELS` have
 as many parameters within 10 %, the recipe configs/image_folder.py (up to 64 pixels its augmentation
-is that of CIFAR-100) and as many epochs. A model trains at each of the rates on 9 of 10 training
-images and is scored on the tenth; at its best rate it then trains on all of them, once for each
-seed. Only then are test images read, and no checkpoint is chosen by them: the last one counts. A
-single rate is not scored.
+is that of CIFAR-100) and as many epochs. A model trains for `--rate_epochs` at each of the rates on
+9 of 10 training images and is scored on the tenth; at its best rate it then trains for `--epochs`
+on all of them, once for each seed. Only then are test images read, and no checkpoint is chosen by
+them: the last one counts. A single rate is not scored.
 
-Columns: parameters that train; MACs of all products of an image; images/s in training (median of
-the first seed's run) and in inference; top-1 on the test images, their mean and that of each seed;
-areas under the deletion and insertion curves of the decision map of `--explained` test images
-(mean color; blur and the rivals are in the JSON), of the first seed. `--cycles` adds the cycles an
-image of the training step, compiled in bfloat16 for a slice of TPUs (needs libtpu, minutes of CPU
-for each model). Speeds are of this machine, as busy as it was. How clusters agree with masks is not
-compared: that needs models trained for segmentation (`python -m cluenet_jax explain`).
+Columns: parameters that train; MACs of all products of an image; images/s in training and in
+inference, of short runs one after another before all others; top-1 on the test images, their mean
+and that of each seed; areas under the deletion and insertion curves of the decision map of
+`--explained` test images (mean color; blur and the rivals are in the JSON), of the first seed.
+`--cycles` adds the cycles an image of the training step, compiled in bfloat16 for a slice of TPUs
+(needs libtpu, minutes of CPU for each model). Speeds are of this machine, as busy as it was. How
+clusters agree with masks is not compared: that needs models trained for segmentation
+(`python -m benchmarks.segmentation_runs --clusters=N`).
 
-Each run is a process of main.py (or benchmarks.convolutional) with its own folder in the workdir.
-What is there is neither trained nor measured again, and a run that was stopped resumes. The JSON
-and a table beside it (.md) are written after each model.
+Each run is a process of main.py (or benchmarks.convolutional) with its own folder in the workdir,
+where it resumes when it was stopped. What has ended is in the JSON, with which another machine
+continues: nothing that it holds is trained or measured again. The table is beside it (.md).
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -83,7 +86,9 @@ _QUICK = dict(
     models={"coc_nano": _SMALL, "vit_nano": {"dim": 12, "depth": 1}},
     rates=(1e-3,),
     seeds=1,
-    epochs=1.0,
+    epochs=2.0,
+    rate_epochs=1.0,
+    speed_epochs=1.0,
     batch=8,
     explained=4,
     log_every=1,
@@ -99,13 +104,16 @@ class Settings:
       workdir: For runs and measurements.
       models: Variants, with the options that differ.
       image_size: Side that models see, pixels.
-      epochs: Of every run.
+      epochs: Of the runs on all training images.
+      rate_epochs: Of the runs that choose the rate.
+      speed_epochs: Of the runs that tell the speed.
       batch: Images a step.
       rates: Peak learning rates to choose from.
       seeds: Runs on all training images.
       explained: Test images that are explained.
       log_every: Steps between records of the speed.
       topology: A slice of TPUs to count cycles for; None for no cycles.
+      out: The JSON of all results.
     """
 
     data: pathlib.Path
@@ -113,12 +121,15 @@ class Settings:
     models: dict[str, dict[str, Any]]
     image_size: int
     epochs: float
+    rate_epochs: float
+    speed_epochs: float
     batch: int
     rates: tuple[float, ...]
     seeds: int
     explained: int
     log_every: int
     topology: str | None
+    out: pathlib.Path
 
 
 def main(argv: list[str]) -> None:
@@ -133,14 +144,15 @@ def main(argv: list[str]) -> None:
         workdir = args.workdir or (temporary if args.quick else "runs/comparison")
         args.workdir = pathlib.Path(workdir).resolve()
         args.data = make_images(args.workdir / "images") if args.quick else args.data.resolve()
+        args.out = args.out or args.workdir / "comparison.json"
         settings = settings_of(args)
-        out = args.out or args.workdir / "comparison.json"
-        rows = []
+        check_store(settings)
         for name in args.models:
-            rows.append(compare(name, settings))
-            write(out, settings, rows)
-        print(to_text(rows))
-        print(f"Written: {out}, {out.with_suffix('.md')}")
+            measure_speed(name, settings)
+        for name in args.models:
+            keep_row(compare(name, settings), settings)
+        print(to_text(read_store(args.out)["rows"]))
+        print(f"Written: {args.out}, {args.out.with_suffix('.md')}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -150,7 +162,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", type=pathlib.Path, help="by default runs/comparison")
     parser.add_argument("--models", type=lambda text: text.split(","), default=[*MODELS])
     parser.add_argument("--image_size", type=int, default=32, help="side in pixels")
-    parser.add_argument("--epochs", type=float, default=30.0)
+    parser.add_argument("--epochs", type=float, default=6.0)
+    parser.add_argument("--rate_epochs", type=float, default=2.0, help="to choose the rate")
     parser.add_argument("--batch", type=int, default=128, help="images a step")
     parser.add_argument("--rates", type=_numbers, default=(1e-3, 3e-3, 1e-2))
     parser.add_argument("--seeds", type=int, default=2, help="runs at the best rate")
@@ -160,7 +173,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=pathlib.Path, help="FILE.json, beside it FILE.md")
     parser.add_argument("--quick", action="store_true", help="a tiny budget on made images")
-    parser.set_defaults(log_every=20)
+    parser.set_defaults(log_every=10, speed_epochs=0.15)
     args = parser.parse_args(argv)
     if args.data is None and not args.quick:
         parser.error("--data=ROOT is missing: an image folder.")
@@ -169,8 +182,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args.models = {name: MODELS[name] for name in args.models}
     if args.quick:
         vars(args).update({**_QUICK, "topology": None})
-    if min(args.image_size, args.epochs, args.batch, args.seeds, args.explained) <= 0:
-        parser.error("All numbers must be above 0.")
+    numbers = ("image_size", "epochs", "rate_epochs", "batch", "seeds", "explained")
+    for name in numbers:
+        if getattr(args, name) <= 0:
+            parser.error(f"--{name} must be above 0.")
     return args
 
 
@@ -187,34 +202,20 @@ def compare(name: str, settings: Settings) -> dict[str, Any]:
     """The row of a model: trains and measures what is not there yet."""
     scores = choose_rate(name, settings)
     rate = best_rate(name, scores) if scores else f"{settings.rates[0]:g}"
-    folders = [f"rate_{rate}_seed_{seed}" for seed in range(settings.seeds)]
-    runs = [
-        train(name, folder, settings.data, float(rate), seed, settings)
-        for seed, folder in enumerate(folders)
-    ]
-    if any(trained["top1"] is None for trained in runs):
-        raise UserError(f"{name} diverged on all training images at {rate}: try other --rates.")
-    first = settings.workdir / name / folders[0]
+    runs = [train_on_all(name, rate, seed, settings) for seed in range(settings.seeds)]
     row = {
         "model": name,
         "options": settings.models[name],
         "held_out_top1": scores,
         "rate": float(rate),
+        **runs[0],
+        **measure_speed(name, settings),
         "top1": [trained["top1"] for trained in runs],
-        "train_images_per_s": runs[0]["images_per_s"],
-        **once(
-            first / "measured.json",
-            {"explained": settings.explained},
-            lambda: measure(first, settings),
-        ),
     }
     row["top1_mean"] = statistics.mean(row["top1"])
     if settings.topology:
-        row |= once(
-            settings.workdir / name / "cycles.json",
-            {"topology": settings.topology, "batch": settings.batch},
-            lambda: count_cycles(name, settings),
-        )
+        key = f"{name}/cycles_{settings.topology}"
+        row |= once(settings.out, key, lambda: count_cycles(name, settings))
     return row
 
 
@@ -222,16 +223,16 @@ def choose_rate(name: str, settings: Settings) -> dict[str, float | None]:
     """Top-1 of held-out training images for each rate, as in `best_rate`; none of a single rate."""
     if len(settings.rates) == 1:
         return {}
-    held_out = settings.workdir / "held_out"
-    once(
-        settings.workdir / "held_out.json",
-        {"data": str(settings.data)},
-        lambda: hold_out(settings.data, held_out),
-    )
+
+    def score(rate: str) -> dict[str, float | None]:
+        data = hold_out(settings.data, settings.workdir)
+        run = flags(name, data, float(rate), 0, settings.rate_epochs, settings)
+        return {"top1": train(name, f"rate_{rate}", run, settings)}
+
     names = [f"{rate:g}" for rate in settings.rates]
     return {
-        text: train(name, f"rate_{text}", held_out, float(text), 0, settings)["top1"]
-        for text in names
+        rate: once(settings.out, f"{name}/rate_{rate}", functools.partial(score, rate))["top1"]
+        for rate in names
     }
 
 
@@ -247,21 +248,97 @@ def best_rate(name: str, scores: dict[str, float | None]) -> str:
     return max(known, key=known.__getitem__)
 
 
-def once(path: pathlib.Path, settings: Any, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of `work`, or what it was when it was done before with these settings.
+def train_on_all(name: str, rate: str, seed: int, settings: Settings) -> dict[str, Any]:
+    """Top-1 after training on all images; of the first seed also what `measure` tells.
 
     Raises:
-      UserError: It was done with others.
+      UserError: The run diverged.
     """
-    settings = json.loads(json.dumps(settings))
-    if path.exists():
-        stored = json.loads(path.read_text())
-        if stored["settings"] != settings:
-            raise UserError(f"{path} is of other settings: delete it or give another --workdir.")
-        return stored["result"]
+    folder = f"rate_{rate}_seed_{seed}"
+
+    def work() -> dict[str, Any]:
+        run = flags(name, settings.data, float(rate), seed, settings.epochs, settings)
+        top1 = train(name, folder, run, settings)
+        if top1 is None:
+            raise UserError(f"{name} diverged on all images at {rate}: try other --rates.")
+        # Together, as the weights are only on this machine.
+        measured = measure(settings.workdir / name / folder, settings) if seed == 0 else {}
+        return {"top1": top1, **measured}
+
+    return once(settings.out, f"{name}/{folder}", work)
+
+
+def measure_speed(name: str, settings: Settings) -> dict[str, float | None]:
+    """Images/s in training, None where the run is too short to tell, and in inference."""
+
+    def work() -> dict[str, float | None]:
+        run = flags(name, settings.data, settings.rates[0], 0, settings.speed_epochs, settings)
+        train(name, "speed", run, settings)
+        workdir = settings.workdir / name / "speed"
+        records = read_metrics(workdir / METRICS)
+        speeds = [r["step/images_per_s"] for r in records if "step/images_per_s" in r]
+        evaluated = evaluate_checkpoint(str(last_checkpoint(workdir)))
+        return {
+            "train_images_per_s": statistics.median(speeds) if speeds else None,
+            "infer_images_per_s": evaluated.images_per_s_device,
+        }
+
+    return once(settings.out, f"{name}/speed", work)
+
+
+def read_store(path: pathlib.Path) -> dict[str, Any]:
+    """What is known: `settings` of all results, `results` by name, `rows` of models."""
+    return json.loads(path.read_text())
+
+
+def check_store(settings: Settings) -> None:
+    """Makes the JSON of all results where there is none.
+
+    Raises:
+      UserError: It is of other settings.
+    """
+    # What is not here is in the names of the results, or changes none.
+    names = ("image_size", "epochs", "rate_epochs", "batch", "explained")
+    own = {"data": settings.data.name, **{name: getattr(settings, name) for name in names}}
+    if not settings.out.exists():
+        write_store(settings.out, {"settings": own, "results": {}, "rows": []})
+    known = read_store(settings.out)["settings"]
+    if known != own:
+        raise UserError(
+            f"{settings.out} is of other settings, {known}, than {own}: delete it or give "
+            "another --out and --workdir."
+        )
+
+
+def write_store(path: pathlib.Path, known: dict[str, Any]) -> None:
+    """Writes the JSON of all results, and beside it the table."""
+    _write(path, json.dumps(known, indent=1) + "\n")
+    _write(path.with_suffix(".md"), to_text(known["rows"]))
+
+
+def once(store: pathlib.Path, key: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of `work`, which the JSON keeps; or what it keeps already."""
+    known = read_store(store)["results"]
+    if key in known:
+        return known[key]
     result = work()
-    _write(path, json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
+    # Read again: another process may have added to it.
+    known = read_store(store)
+    known["results"][key] = result
+    write_store(store, known)
     return result
+
+
+def keep_row(row: dict[str, Any], settings: Settings) -> None:
+    """Puts the row of a model in place of its former, in the order of `MODELS`."""
+    versions = {name: metadata.version(name) for name in ("jax", "flax")}
+    machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
+    known = read_store(settings.out)
+    rows = {kept["model"]: kept for kept in known["rows"]} | {
+        row["model"]: row | {"versions": versions, "machine": machine}
+    }
+    known["rows"] = [rows[name] for name in MODELS if name in rows]
+    write_store(settings.out, known)
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -272,36 +349,37 @@ def _write(path: pathlib.Path, text: str) -> None:
     part.replace(path)
 
 
-def hold_out(data: pathlib.Path, folder: pathlib.Path) -> dict[str, int]:
-    """Makes an image folder of the training images alone, some of each class in `val`.
+def hold_out(data: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+    """An image folder in `workdir` of the training images alone, some of each class in `val`.
 
-    Hard links where the file system has them, else copies.
+    Hard links where the file system has them, else copies; what is there is not made again.
 
     Args:
       data: An image folder with `train`.
-      folder: The new one; what a stopped process left of it is replaced.
-
-    Returns:
-      The number of images in `train` and in `val`.
+      workdir: Where the new one is made.
     """
     if not (data / "train").is_dir():
         raise UserError(f"{data} has no folder `train`.")
-    shutil.rmtree(folder, ignore_errors=True)
-    counts = {"train": 0, "val": 0}
+    folder, part = workdir / f"held_out_{data.name}", workdir / "held_out.part"
+    if folder.exists():
+        return folder
+    shutil.rmtree(part, ignore_errors=True)
     for label in sorted(path for path in (data / "train").iterdir() if path.is_dir()):
         for number, path in enumerate(list_images(label)):
             split = "val" if number % _HELD_OUT == 0 else "train"
-            counts[split] += 1
-            target = folder / split / label.name / os.path.relpath(path, label)
+            target = part / split / label.name / os.path.relpath(path, label)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(os.path.realpath(path), target)
             except OSError:
                 shutil.copyfile(path, target)
-    return counts
+    part.rename(folder)
+    return folder
 
 
-def flags(name: str, data: pathlib.Path, rate: float, seed: int, settings: Settings) -> list[str]:
+def flags(
+    name: str, data: pathlib.Path, rate: float, seed: int, epochs: float, settings: Settings
+) -> list[str]:
     """The recipe of a run and the settings that differ, as `load_recipe` and main.py take them."""
     family = name.split("_")[0]
     changed = {f"model.{family}.{option}": value for option, value in settings.models[name].items()}
@@ -312,12 +390,12 @@ def flags(name: str, data: pathlib.Path, rate: float, seed: int, settings: Setti
         "data.cache": True,
         "optim.batch_size": settings.batch,
         "optim.peak_lr": rate,
-        "optim.epochs": settings.epochs,
-        "optim.warmup_epochs": settings.epochs / 20,
+        "optim.epochs": epochs,
+        "optim.warmup_epochs": epochs / 20,
         "optim.lr_update": "step",
         "eval.batch_size": settings.batch,
         # At the end only: no checkpoint is chosen by what it is evaluated on.
-        "eval.every": settings.epochs,
+        "eval.every": epochs,
         "train.log_every": settings.log_every,
         "checkpoint.keep_latest": 1,
     }
@@ -325,47 +403,43 @@ def flags(name: str, data: pathlib.Path, rate: float, seed: int, settings: Setti
     return [recipe, *(f"--config.{key}={value}" for key, value in changed.items())]
 
 
-def train(
-    name: str, folder: str, data: pathlib.Path, rate: float, seed: int, settings: Settings
-) -> dict[str, Any]:
-    """Trains in a process of its own.
+def train(name: str, folder: str, arguments: list[str], settings: Settings) -> float | None:
+    """Trains in a process of its own, in a folder of the workdir.
 
     Returns:
-      `top1` of the evaluation images at the end, None if the run diverged; `images_per_s` of the
-      training, None if it was too short.
+      Top-1 of the evaluation images at the end, None if the run diverged.
 
     Raises:
       UserError: The run failed or was stopped; with the end of its output.
     """
-    workdir, arguments = settings.workdir / name / folder, flags(name, data, rate, seed, settings)
+    workdir = settings.workdir / name / folder
+    is_plain = name.split("_")[0] in plain.PLAIN
+    program = ["-m", "benchmarks.convolutional"] if is_plain else ["main.py"]
+    workdir.mkdir(parents=True, exist_ok=True)
+    log, start = workdir / "log.txt", time.perf_counter()
+    with log.open("w") as file:
+        command = [sys.executable, *program, *arguments, f"--workdir={workdir}"]
+        code = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode
+    text = log.read_text()
+    if code == 2 and _DIVERGED in text:
+        print(f"{name}/{folder}: diverged", flush=True)
+        return None
+    if code:
+        raise UserError(f"{name}/{folder} ended with code {code}, see {log}:\n{text[-1500:]}")
+    records = read_metrics(workdir / METRICS)
+    (*_, top1) = (record["eval/top1"] for record in records if "eval/top1" in record)
+    print(f"{name}/{folder}: {top1:.2%}, {time.perf_counter() - start:.0f} s", flush=True)
+    return top1
 
-    def work() -> dict[str, Any]:
-        is_plain = name.split("_")[0] in plain.PLAIN
-        program = ["-m", "benchmarks.convolutional"] if is_plain else ["main.py"]
-        workdir.mkdir(parents=True, exist_ok=True)
-        log, start = workdir / "log.txt", time.perf_counter()
-        with log.open("w") as file:
-            command = [sys.executable, *program, *arguments, f"--workdir={workdir}"]
-            code = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file).returncode
-        text = log.read_text()
-        if code == 2 and _DIVERGED in text:
-            print(f"{name}/{folder}: diverged", flush=True)
-            return {"top1": None, "images_per_s": None}
-        if code:
-            raise UserError(f"{name}/{folder} ended with code {code}, see {log}:\n{text[-1500:]}")
-        records = read_metrics(workdir / METRICS)
-        speeds = [r["step/images_per_s"] for r in records if "step/images_per_s" in r]
-        (*_, top1) = (record["eval/top1"] for record in records if "eval/top1" in record)
-        print(f"{name}/{folder}: {top1:.2%}, {time.perf_counter() - start:.0f} s", flush=True)
-        return {"top1": top1, "images_per_s": statistics.median(speeds) if speeds else None}
 
-    return once(workdir / "result.json", arguments, work)
+def last_checkpoint(workdir: pathlib.Path) -> pathlib.Path:
+    """The latest step of a run."""
+    return max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
 
 
 def measure(workdir: pathlib.Path, settings: Settings) -> dict[str, Any]:
-    """Size, speed of inference and faithfulness of the explanations, of a run's last checkpoint."""
-    latest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    trained = load(str(latest))
+    """Size and faithfulness of the explanations, of a run's last checkpoint."""
+    trained = load(str(last_checkpoint(workdir)))
     macs = count_macs(trained.model, settings.image_size)
     images = (trained.task.see_record(r) for *_, r in eval_records(trained, settings.explained))
     faithfulness = explain.evaluate_explanations(
@@ -378,7 +452,6 @@ def measure(workdir: pathlib.Path, settings: Settings) -> dict[str, Any]:
     return {
         "parameters": count_parameters(trained.variables),
         "macs": macs["published"] + macs["unpublished"],
-        "infer_images_per_s": evaluate_checkpoint(str(latest)).images_per_s_device,
         "explanations": faithfulness.to_json(),
     }
 
@@ -390,7 +463,8 @@ def count_parameters(variables: dict[str, Any]) -> int:
 
 def recipe_of(name: str, settings: Settings) -> ml_collections.ConfigDict:
     """The configuration of a model's runs on all training images, at the first rate."""
-    return load_recipe(flags(name, settings.data, settings.rates[0], 0, settings))
+    rate, epochs = settings.rates[0], settings.epochs
+    return load_recipe(flags(name, settings.data, rate, 0, epochs, settings))
 
 
 def count_cycles(name: str, settings: Settings) -> dict[str, Any]:
@@ -407,19 +481,6 @@ def count_cycles(name: str, settings: Settings) -> dict[str, Any]:
         "cycles_per_image": program.cycles.total * topology.num_devices / settings.batch,
         "cycles_without_estimate": sum(program.cycles.unknown.values()),
     }
-
-
-def write(out: pathlib.Path, settings: Settings, rows: list[dict[str, Any]]) -> None:
-    """The JSON and, beside it, the table."""
-    known = dataclasses.asdict(settings)
-    # Of this machine, or in the rows.
-    for name in ("data", "workdir", "models"):
-        del known[name]
-    versions = {name: metadata.version(name) for name in ("jax", "flax")}
-    device = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
-    result = {"settings": known, "versions": versions, **device, "rows": rows}
-    _write(out, json.dumps(result, indent=1) + "\n")
-    _write(out.with_suffix(".md"), to_text(rows))
 
 
 def to_text(rows: list[dict[str, Any]]) -> str:

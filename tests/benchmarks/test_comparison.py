@@ -1,8 +1,10 @@
 """The comparison of all families: sizes, choice of the rate, table, the whole path made tiny."""
 
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -31,7 +33,7 @@ def known(monkeypatch):
 
 def settings_of(*arguments):
     args = comparison.parse([*arguments, "--data=images"])
-    args.workdir = pathlib.Path("runs")
+    args.workdir, args.out = pathlib.Path("runs"), pathlib.Path("runs/comparison.json")
     return comparison.settings_of(args)
 
 
@@ -61,9 +63,10 @@ def test_all_runs_share_epochs_batch_and_augmentation(known):
 
 def test_held_out_images_are_training_images_of_every_class(tmp_path):
     data = image_folder(tmp_path / "images", train=11, test=2, side=8)
-    folder = tmp_path / "held_out"
-    (folder / "train" / "left").mkdir(parents=True)
-    assert comparison.hold_out(data, folder) == {"train": 2 * 9, "val": 2 * 2}
+    stopped = tmp_path / "held_out.part" / "train" / "left"
+    stopped.mkdir(parents=True)
+    folder = comparison.hold_out(data, tmp_path)
+    assert not stopped.exists()
     for label in ("cat", "dog"):
         names = {
             split: {path.name for path in (folder / split / label).iterdir()}
@@ -73,6 +76,9 @@ def test_held_out_images_are_training_images_of_every_class(tmp_path):
         assert names["train"] | names["val"] == {p.name for p in (data / "train" / label).iterdir()}
         assert not names["train"] & names["val"]
     assert {path.name for path in (folder / "train").iterdir()} == {"cat", "dog"}
+    shutil.rmtree(data / "train" / "cat")
+    assert comparison.hold_out(data, tmp_path) == folder
+    assert (folder / "train" / "cat").is_dir(), "it was made again"
 
 
 def test_the_best_rate_is_of_those_that_did_not_diverge():
@@ -81,44 +87,82 @@ def test_the_best_rate_is_of_those_that_did_not_diverge():
         comparison.best_rate("a", {"0.01": None})
 
 
-def test_the_rate_is_chosen_on_held_out_images_and_the_seeds_see_all(tmp_path, monkeypatch):
-    args = comparison.parse(["--data=images", "--rates=0.001,0.01,0.1", "--seeds=2"])
-    args.workdir = tmp_path
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Settings of a store in `tmp_path`, and the runs, which are recorded instead of trained."""
+    args = comparison.parse(
+        ["--data=images", "--rates=0.001,0.01,0.1", "--seeds=2", "--epochs=6", "--rate_epochs=2"]
+    )
+    args.workdir, args.out = tmp_path, tmp_path / "comparison.json"
     args.data = image_folder(tmp_path / "images", train=11, test=2, side=8)
-    calls = []
+    runs = []
 
-    def train(name, folder, data, rate, seed, settings):
-        calls.append((folder, data.name, rate, seed))
-        top1 = {0.001: 0.25, 0.01: 0.5, 0.1: None}[rate]
-        return {"top1": top1 + seed / 8 if top1 else None, "images_per_s": 100.0 + seed}
+    def train(name, folder, arguments, settings):
+        known = dict(argument.split("=", 1) for argument in arguments)
+        seed, rate = int(known["--config.seed"]), known["--config.optim.peak_lr"]
+        data = pathlib.Path(known["--config.data.dir"]).name
+        runs.append((folder, data, rate, seed, float(known["--config.optim.epochs"])))
+        top1 = {"0.001": 0.25, "0.01": 0.5, "0.1": None}[rate]
+        return top1 + seed / 8 if top1 else None
 
     monkeypatch.setattr(comparison, "train", train)
     monkeypatch.setattr(comparison, "measure", lambda workdir, settings: {"of": workdir.name})
-    row = comparison.compare("coc_nano", comparison.settings_of(args))
-    assert calls == [
-        ("rate_0.001", "held_out", 0.001, 0),
-        ("rate_0.01", "held_out", 0.01, 0),
-        ("rate_0.1", "held_out", 0.1, 0),
-        ("rate_0.01_seed_0", "images", 0.01, 0),
-        ("rate_0.01_seed_1", "images", 0.01, 1),
+    speed = {"train_images_per_s": 100.0, "infer_images_per_s": 400.0}
+    monkeypatch.setattr(comparison, "measure_speed", lambda name, settings: speed)
+    settings = comparison.settings_of(args)
+    comparison.check_store(settings)
+    return settings, runs
+
+
+def test_the_rate_is_chosen_on_held_out_images_and_the_seeds_see_all(made):
+    settings, runs = made
+    row = comparison.compare("coc_nano", settings)
+    assert runs == [
+        ("rate_0.001", "held_out_images", "0.001", 0, 2.0),
+        ("rate_0.01", "held_out_images", "0.01", 0, 2.0),
+        ("rate_0.1", "held_out_images", "0.1", 0, 2.0),
+        ("rate_0.01_seed_0", "images", "0.01", 0, 6.0),
+        ("rate_0.01_seed_1", "images", "0.01", 1, 6.0),
     ]
     assert row["held_out_top1"] == {"0.001": 0.25, "0.01": 0.5, "0.1": None}
     assert (row["rate"], row["top1"], row["top1_mean"]) == (0.01, [0.5, 0.625], 0.5625)
     assert (row["of"], row["train_images_per_s"]) == ("rate_0.01_seed_0", 100.0)
 
 
-def test_what_is_done_is_not_done_again(tmp_path):
-    path, calls = tmp_path / "a" / "result.json", []
+def test_what_is_done_is_not_done_again(made):
+    """By any process or machine that has the JSON."""
+    settings, runs = made
+    row = comparison.compare("coc_nano", settings)
+    assert len(runs) == 5
+    comparison.check_store(settings)
+    elsewhere = dataclasses.replace(settings, workdir=settings.workdir / "elsewhere")
+    assert comparison.compare("coc_nano", elsewhere) == row
+    assert len(runs) == 5
+    comparison.compare("coc_nano", dataclasses.replace(settings, seeds=3))
+    assert runs[5:] == [("rate_0.01_seed_2", "images", "0.01", 2, 6.0)]
 
-    def work():
-        calls.append(1)
-        return {"top1": 0.5}
 
-    for _ in range(2):
-        assert comparison.once(path, {"rates": (1, 2)}, work) == {"top1": 0.5}
-    assert len(calls) == 1
+def test_results_of_other_settings_are_not_mixed(made):
+    settings, _ = made
     with pytest.raises(UserError, match="other settings"):
-        comparison.once(path, {"rates": (1, 3)}, work)
+        comparison.check_store(dataclasses.replace(settings, epochs=7))
+
+
+def test_all_images_are_not_trained_on_at_a_rate_that_diverges(made):
+    settings, _ = made
+    with pytest.raises(UserError, match="diverged on all images at 0.1"):
+        comparison.train_on_all("coc_nano", "0.1", 0, settings)
+    assert not comparison.read_store(settings.out)["results"]
+
+
+def test_rows_stand_in_one_order_and_replace_their_former(made, monkeypatch):
+    settings, _ = made
+    monkeypatch.setattr(comparison, "to_text", lambda rows: "")
+    for name, top1 in (("vit_nano", 1), ("coc_nano", 1), ("vit_nano", 2)):
+        comparison.keep_row({"model": name, "top1": [top1]}, settings)
+    rows = comparison.read_store(settings.out)["rows"]
+    assert [(row["model"], row["top1"]) for row in rows] == [("coc_nano", [1]), ("vit_nano", [2])]
+    assert all(row["versions"]["jax"] == jax.__version__ for row in rows)
 
 
 def test_a_line_for_each_model():
