@@ -23,7 +23,7 @@ clusters agree with masks is not compared: that needs models trained for segment
 
 Each run is a process of main.py (or benchmarks.convolutional) with its own folder in the workdir,
 where it resumes when it was stopped. What has ended is in the JSON, with which another machine
-continues: nothing that it holds is trained or measured again. The table is beside it (.md).
+continues: nothing that it holds is trained or measured again. The table is printed.
 """
 
 import argparse
@@ -152,7 +152,7 @@ def main(argv: list[str]) -> None:
         for name in args.models:
             keep_row(compare(name, settings), settings)
         print(to_text(read_store(args.out)["rows"]))
-        print(f"Written: {args.out}, {args.out.with_suffix('.md')}")
+        print(f"Written: {args.out}")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -171,7 +171,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--cycles", dest="topology", nargs="?", const="v5e:2x2", help="of a slice, v5e:2x2"
     )
-    parser.add_argument("--out", type=pathlib.Path, help="FILE.json, beside it FILE.md")
+    parser.add_argument("--out", type=pathlib.Path, help="FILE.json with all results")
     parser.add_argument("--quick", action="store_true", help="a tiny budget on made images")
     parser.set_defaults(log_every=10, speed_epochs=0.15)
     args = parser.parse_args(argv)
@@ -311,9 +311,11 @@ def check_store(settings: Settings) -> None:
 
 
 def write_store(path: pathlib.Path, known: dict[str, Any]) -> None:
-    """Writes the JSON of all results, and beside it the table."""
-    _write(path, json.dumps(known, indent=1) + "\n")
-    _write(path.with_suffix(".md"), to_text(known["rows"]))
+    """Writes the JSON of all results, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(known, indent=1) + "\n")
+    part.replace(path)
 
 
 def once(store: pathlib.Path, key: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -339,14 +341,6 @@ def keep_row(row: dict[str, Any], settings: Settings) -> None:
     }
     known["rows"] = [rows[name] for name in MODELS if name in rows]
     write_store(settings.out, known)
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def hold_out(data: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
