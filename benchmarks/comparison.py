@@ -203,19 +203,22 @@ def compare(name: str, settings: Settings) -> dict[str, Any]:
     scores = choose_rate(name, settings)
     rate = best_rate(name, scores) if scores else f"{settings.rates[0]:g}"
     runs = [train_on_all(name, rate, seed, settings) for seed in range(settings.seeds)]
+    cycles = {}
+    if settings.topology:
+        key = f"{name}/cycles_{settings.topology}"
+        cycles = once(settings.out, key, lambda: count_cycles(name, settings))
     row = {
         "model": name,
         "options": settings.models[name],
         "held_out_top1": scores,
         "rate": float(rate),
         **runs[0],
+        **cycles,
+        # Last, as `versions` and `machine` of a row are those of its speeds.
         **measure_speed(name, settings),
         "top1": [trained["top1"] for trained in runs],
     }
     row["top1_mean"] = statistics.mean(row["top1"])
-    if settings.topology:
-        key = f"{name}/cycles_{settings.topology}"
-        row |= once(settings.out, key, lambda: count_cycles(name, settings))
     return row
 
 
@@ -292,22 +295,28 @@ def read_store(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_store(settings: Settings) -> None:
-    """Makes the JSON of all results where there is none.
+    """Makes the JSON of all results where there is none, and adds the options of new models.
 
     Raises:
-      UserError: It is of other settings.
+      UserError: It is of other settings, or of a model with other options.
     """
     # What is not here is in the names of the results, or changes none.
-    names = ("image_size", "epochs", "rate_epochs", "batch", "explained")
+    names = ("image_size", "epochs", "rate_epochs", "speed_epochs", "batch", "explained")
     own = {"data": settings.data.name, **{name: getattr(settings, name) for name in names}}
-    if not settings.out.exists():
-        write_store(settings.out, {"settings": own, "results": {}, "rows": []})
-    known = read_store(settings.out)["settings"]
-    if known != own:
+    # As JSON has them, lists for tuples.
+    models = json.loads(json.dumps(settings.models))
+    if settings.out.exists():
+        known = read_store(settings.out)
+    else:
+        known = {"settings": {**own, "models": {}}, "results": {}, "rows": []}
+    expected = {**own, "models": known["settings"]["models"] | models}
+    stored = {**known["settings"], "models": models | known["settings"]["models"]}
+    if stored != expected:
         raise UserError(
-            f"{settings.out} is of other settings, {known}, than {own}: delete it or give "
+            f"{settings.out} is of other settings, {stored}, than {expected}: delete it or give "
             "another --out and --workdir."
         )
+    write_store(settings.out, {**known, "settings": expected})
 
 
 def write_store(path: pathlib.Path, known: dict[str, Any]) -> None:
@@ -319,11 +328,13 @@ def write_store(path: pathlib.Path, known: dict[str, Any]) -> None:
 
 
 def once(store: pathlib.Path, key: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of `work`, which the JSON keeps; or what it keeps already."""
+    """The result of `work` and where it was made, kept in the JSON; or what that has already."""
     known = read_store(store)["results"]
     if key in known:
         return known[key]
-    result = work()
+    versions = {name: metadata.version(name) for name in ("jax", "flax")}
+    machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
+    result = {**work(), "versions": versions, "machine": machine}
     # Read again: another process may have added to it.
     known = read_store(store)
     known["results"][key] = result
@@ -333,12 +344,8 @@ def once(store: pathlib.Path, key: str, work: Callable[[], dict[str, Any]]) -> d
 
 def keep_row(row: dict[str, Any], settings: Settings) -> None:
     """Puts the row of a model in place of its former, in the order of `MODELS`."""
-    versions = {name: metadata.version(name) for name in ("jax", "flax")}
-    machine = {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
     known = read_store(settings.out)
-    rows = {kept["model"]: kept for kept in known["rows"]} | {
-        row["model"]: row | {"versions": versions, "machine": machine}
-    }
+    rows = {kept["model"]: kept for kept in known["rows"]} | {row["model"]: row}
     known["rows"] = [rows[name] for name in MODELS if name in rows]
     write_store(settings.out, known)
 

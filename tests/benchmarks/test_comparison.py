@@ -135,6 +135,9 @@ def test_what_is_done_is_not_done_again(made):
     row = comparison.compare("coc_nano", settings)
     assert len(runs) == 5
     comparison.check_store(settings)
+    results = comparison.read_store(settings.out)["results"].values()
+    assert len(results) == 5
+    assert all(result["versions"]["jax"] == jax.__version__ for result in results)
     elsewhere = dataclasses.replace(settings, workdir=settings.workdir / "elsewhere")
     assert comparison.compare("coc_nano", elsewhere) == row
     assert len(runs) == 5
@@ -146,6 +149,16 @@ def test_results_of_other_settings_are_not_mixed(made):
     settings, _ = made
     with pytest.raises(UserError, match="other settings"):
         comparison.check_store(dataclasses.replace(settings, epochs=7))
+    with pytest.raises(UserError, match="other settings"):
+        comparison.check_store(dataclasses.replace(settings, models={"coc_nano": {"dims": (8,)}}))
+    comparison.check_store(dataclasses.replace(settings, models={"another_nano": {}}))
+    models = comparison.read_store(settings.out)["settings"]["models"]
+    assert models.keys() == comparison.MODELS.keys() | {"another_nano"}
+
+
+def test_the_page_has_the_table_of_the_stored_rows():
+    rows = comparison.read_store(ROOT / "docs" / "comparison.json")["rows"]
+    assert comparison.to_text(rows) in (ROOT / "docs" / "peers.md").read_text()
 
 
 def test_all_images_are_not_trained_on_at_a_rate_that_diverges(made):
@@ -161,7 +174,6 @@ def test_rows_stand_in_one_order_and_replace_their_former(made):
         comparison.keep_row({"model": name, "top1": [top1]}, settings)
     rows = comparison.read_store(settings.out)["rows"]
     assert [(row["model"], row["top1"]) for row in rows] == [("coc_nano", [1]), ("vit_nano", [2])]
-    assert all(row["versions"]["jax"] == jax.__version__ for row in rows)
 
 
 def test_a_line_for_each_model():
@@ -225,6 +237,7 @@ def test_quick_runs_the_whole_path_and_resumes(tmp_path, compiled_programs):
     assert output.count("/rate_0.001_seed_0: ") == 2
     assert [row["model"] for row in result["rows"]] == ["coc_nano", "vit_nano"]
     for row in result["rows"]:
+        assert row["versions"]["jax"] == jax.__version__
         assert row["train_images_per_s"] > 0 and row["infer_images_per_s"] > 0
         assert 0 <= row["top1_mean"] == row["top1"][0] <= 1
         assert row["explanations"]["images"] == 4 and row["macs"] > row["parameters"] > 0
